@@ -1,0 +1,132 @@
+"""Labelled pictures for training and evaluation: from folders, or from an index that names them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tarfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .errors import AidetectError, InputError
+from .source import IMAGE_SUFFIXES, walk
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled picture.
+
+    Attributes:
+        path: the picture's file, or the tar archive that holds it.
+        member: name in the archive, or ``None``.
+        label: 1 for AI-generated, 0 for camera or human made.
+        generator: which generator, or what made a real picture.
+        source: where it was collected; error rates are reported per source.
+        group: what must stay on one side of a split (the repository, else the source).
+        content: coarse category, e.g. ``photo`` or ``art``.
+        view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture.
+    """
+
+    path: Path
+    label: int
+    generator: str
+    source: str
+    group: str
+    content: str = "unknown"
+    member: str | None = None
+    view: str = "full"
+
+    @property
+    def name(self) -> str:
+        """Path, with the member's name behind it."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+class Reader:
+    """Reads examples' bytes; keeps each archive open once."""
+
+    def __init__(self) -> None:
+        self._archives: dict[Path, dict[str, tuple[int, int]]] = {}
+
+    def read(self, example: Example) -> bytes:
+        """Bytes of an example.
+
+        Raises:
+            InputError: the file or member is not there.
+        """
+        try:
+            if example.member is None:
+                return example.path.read_bytes()
+            members = self._archives.get(example.path)
+            if members is None:
+                with tarfile.open(example.path) as archive:
+                    members = {m.name: (m.offset_data, m.size) for m in archive if m.isfile()}
+                self._archives[example.path] = members
+            offset, size = members[example.member]
+            with example.path.open("rb") as stream:
+                stream.seek(offset)
+                return stream.read(size)
+        except KeyError:
+            raise InputError("not_found", f"{example.path} has no {example.member}") from None
+        except (OSError, tarfile.TarError) as error:
+            raise InputError("unreadable", f"cannot read {example.name}: {error}") from None
+
+
+_LABELS = {"ai": 1, "1": 1, "real": 0, "0": 0, "human": 0}
+
+
+def read_index(path: Path) -> list[Example]:
+    """Read an index: a CSV with ``label`` and either ``file`` or ``shard`` and ``member``.
+
+    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content``.
+
+    Raises:
+        AidetectError: the file cannot be read or a row lacks what it needs.
+    """
+    examples = []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            for number, row in enumerate(csv.DictReader(stream), start=2):
+                label = _LABELS.get((row.get("label") or "").lower())
+                file = row.get("shard") or row.get("file")
+                if label is None or not file:
+                    raise AidetectError(f"{path}, line {number}: needs label (ai|real) and file")
+                generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
+                source = row.get("source") or row.get("repo") or generator
+                examples.append(
+                    Example(
+                        path=path.parent / file,
+                        member=row.get("member") or None,
+                        label=label,
+                        generator=generator,
+                        source=source,
+                        group=row.get("repo") or source,
+                        content=row.get("content") or "unknown",
+                        view=row.get("view") or "full",
+                    )
+                )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AidetectError(f"cannot read the index {path}: {error}") from None
+    if not examples:
+        raise AidetectError(f"the index {path} names no pictures")
+    return examples
+
+
+def read_folder(folder: Path, label: int) -> list[Example]:
+    """Pictures below a folder; each first-level subfolder is a source and a group of its own.
+
+    Raises:
+        AidetectError: there is no picture.
+    """
+    examples = []
+    blank = Example(folder, label, "unknown-ai" if label else "unknown-human", folder.name, folder.name)
+    for file in walk(folder):
+        if file.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        parts = Path(os.path.relpath(file, folder)).parts
+        source = f"{folder.name}/{parts[0]}" if len(parts) > 1 else folder.name
+        generator = parts[0] if label and len(parts) > 1 else blank.generator
+        examples.append(replace(blank, path=file, source=source, group=source, generator=generator))
+    if not examples:
+        raise AidetectError(f"no pictures in {folder}")
+    return examples

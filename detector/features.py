@@ -1,0 +1,226 @@
+"""Features of labelled pictures, computed once and kept in a cache that survives interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from .dataset import Example, Reader
+from .errors import InputError
+from .launder import jpeg, launder
+from .pixels import Pixels, decode
+from .tower import Tower
+from .views import native_view, whole_view
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
+_SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One view of one copy of an example: what a row of the feature matrix stands for.
+
+    Attributes:
+        example: index into the list of examples.
+        kind: ``whole`` or ``native``.
+        copy: 0 for the clean copy, from 1 on the laundered ones.
+        key: its key in the cache.
+    """
+
+    example: int
+    kind: str
+    copy: int
+    key: str
+
+
+class FeatureCache:
+    """Feature vectors in one SQLite file, stored as float16, keyed by pixels, tower, view and copy."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=60, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB)")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS samples (request TEXT PRIMARY KEY, keys TEXT NOT NULL)"
+        )
+
+    def __contains__(self, key: str) -> bool:
+        return self._db.execute("SELECT 1 FROM features WHERE key=?", (key,)).fetchone() is not None
+
+    def get(self, key: str) -> np.ndarray:
+        """One feature vector, flat, dtype ``float16``."""
+        row = self._db.execute("SELECT value FROM features WHERE key=?", (key,)).fetchone()
+        if row is None:
+            raise KeyError(key)
+        return np.frombuffer(row[0], dtype=np.float16)
+
+    def put(self, items: Sequence[tuple[str, np.ndarray]]) -> None:
+        """Store vectors; committed before this returns."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO features VALUES (?, ?)",
+                [(key, value.astype(np.float16).tobytes()) for key, value in items],
+            )
+
+    def known(self, request: str) -> list[tuple[str, str]] | None:
+        """``(kind, key)`` pairs that an earlier run found for a request, if it is complete."""
+        row = self._db.execute("SELECT keys FROM samples WHERE request=?", (request,)).fetchone()
+        if row is None:
+            return None
+        pairs = [tuple(part.split("=", 1)) for part in row[0].split("\n") if part]
+        if all(key in self for _, key in pairs):
+            return pairs  # type: ignore[return-value]
+        return None
+
+    def remember(self, request: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """Note which samples a request consists of."""
+        with self._db:
+            text = "\n".join(f"{kind}={key}" for kind, key in pairs)
+            self._db.execute("INSERT OR REPLACE INTO samples VALUES (?, ?)", (request, text))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random.Generator]:
+    """The laundered (or, for copy 0, format-aligned) copy of a picture, and its random source.
+
+    The history depends on the pixels and the copy's number alone. Copy 0 of a picture from a lossless
+    container becomes, four times in five, a JPEG of quality 82 to 97, so that the container cannot
+    stand for the class; tiles and reduced pictures were so treated when they were cut.
+    """
+    seed = hashlib.sha256(f"{pixels.key}/{copy}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
+    if copy:
+        return launder(pixels.rgb, rng, smallest_scale=_SMALLEST_SCALE[view]), rng
+    if view == "full" and pixels.format in _LOSSLESS and rng.random() < 0.8:
+        quality, subsampling = int(rng.integers(82, 98)), (0, 2)[int(rng.integers(2))]
+        return jpeg(pixels.rgb, quality, subsampling), rng
+    return pixels.rgb, rng
+
+
+def training_views(
+    pixels: Pixels, view: str, copy: int, size: int, interpolation: str
+) -> dict[str, np.ndarray]:
+    """Views of one copy: ``{kind: uint8 [size, size, 3]}``; laundered copies crop anywhere."""
+    rgb, rng = copy_of(pixels, view, copy)
+    views = {}
+    if view in ("full", "whole"):
+        views["whole"] = whole_view(rgb, size, interpolation).rgb
+    if view in ("full", "tile"):
+        x, y = (float(rng.random()), float(rng.random())) if copy else (0.5, 0.5)
+        views["native"] = native_view(rgb, size, x, y).rgb
+    return views
+
+
+def extract(
+    examples: Sequence[Example],
+    copies: Sequence[int],
+    tower: Tower,
+    cache: FeatureCache,
+    *,
+    batch_size: int = 16,
+    workers: int = 2,
+    on_progress: Callable[[int], None] = lambda done: None,
+    on_error: Callable[[Example, InputError], None] = lambda example, error: None,
+) -> list[Sample]:
+    """Compute the features of every copy of every example that the cache does not hold yet.
+
+    Args:
+        copies: numbers of the copies wanted of each example; 0 is the clean one.
+        on_progress: called with the number of (example, copy) pairs done.
+        on_error: called for pictures that cannot be read; they are left out.
+
+    Returns:
+        One `Sample` a cached vector, ordered by copy, example, kind.
+    """
+    reader = Reader()
+    tag = f"{tower.sha256[:16]}:{str(tower.dtype).removeprefix('torch.')}"
+    size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
+    found: dict[tuple[int, int], list[tuple[str, str]]] = {}
+    todo = []
+    for copy in copies:
+        for index, example in enumerate(examples):
+            request = f"{example.path.resolve()}|{example.member}|{example.view}|{copy}|{tag}"
+            pairs = cache.known(request)
+            if pairs is None:
+                todo.append((index, copy, request))
+            else:
+                found[index, copy] = pairs
+    done = len(found)
+    on_progress(done)
+
+    def prepare(item: tuple[int, int, str]) -> list[tuple[str, str, np.ndarray]] | InputError:
+        index, copy, _ = item
+        example = examples[index]
+        try:
+            pixels = next(decode(reader.read(example), frames=1))
+        except InputError as error:
+            return error
+        views = training_views(pixels, example.view, copy, size, interpolation)
+        prefix = f"{pixels.key}:{tag}:{example.view}:{copy}"
+        return [(kind, f"{prefix}:{kind}", rgb) for kind, rgb in views.items()]
+
+    waiting: list[tuple[str, np.ndarray]] = []
+    open_requests: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def flush() -> None:
+        if waiting:
+            batch = np.stack([rgb for _, rgb in waiting])
+            vectors = tower.features(batch, patch_mean=True).reshape(len(waiting), -1)
+            cache.put([(key, vector) for (key, _), vector in zip(waiting, vectors, strict=True)])
+            waiting.clear()
+        for request, pairs in open_requests:
+            cache.remember(request, pairs)
+        open_requests.clear()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for item, prepared in zip(todo, _ahead(pool, prepare, todo, 4 * batch_size), strict=True):
+            index, copy, request = item
+            done += 1
+            if isinstance(prepared, InputError):
+                on_error(examples[index], prepared)
+                continue
+            pairs = [(kind, key) for kind, key, _ in prepared]
+            queued = {key for key, _ in waiting}
+            waiting += [(k, rgb) for _, k, rgb in prepared if k not in cache and k not in queued]
+            open_requests.append((request, pairs))
+            found[index, copy] = pairs
+            if len(waiting) >= batch_size:
+                flush()
+                on_progress(done)
+    flush()
+    on_progress(done)
+    return [
+        Sample(index, kind, copy, key)
+        for (index, copy), pairs in sorted(found.items(), key=lambda kv: (kv[0][1], kv[0][0]))
+        for kind, key in pairs
+    ]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T], depth: int
+) -> Iterator[R]:
+    """Results of ``work`` in order, at most ``depth`` of them under way."""
+    from collections import deque
+
+    pending: deque = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) >= depth:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

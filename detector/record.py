@@ -1,0 +1,131 @@
+"""Records: what is said of one image, and of a whole run, in documented fields."""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import version
+from .model import Thresholds
+
+SCHEMA = "https://aidetect.invalid/schema/report-1.json"
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """One view's part in a score: its kind, box (left, upper, right, lower) and probe logit."""
+
+    kind: str
+    box: tuple[int, int, int, int]
+    logit: float
+
+
+@dataclass
+class Record:
+    """What is known of one input.
+
+    Attributes:
+        input: the input as given or found.
+        status: ``ok`` or ``error``.
+        error: ``{"type", "message"}`` or ``None``.
+        file_sha256, file_bytes: of the bytes read; ``None`` when they could not be.
+        pixels_sha256: SHA-256 of the decoded RGB bytes of the frame that the score is of.
+        width, height: of that frame, in pixels.
+        format: container format found in the bytes.
+        frame, frames: index of the frame scored highest, and how many the container has.
+        logit: raw logit; positive speaks for AI.
+        probability: calibrated probability, 0..1, for a prior of one half.
+        verdict: ``ai``, ``uncertain`` or ``real``.
+        thresholds: the probabilities that separate the verdicts.
+        views: per-view logits of that frame.
+        warnings: slugs with a text each.
+        milliseconds: reading, decoding and this image's share of the forward passes.
+    """
+
+    input: str
+    status: str = "ok"
+    error: dict[str, str] | None = None
+    file_sha256: str | None = None
+    file_bytes: int | None = None
+    pixels_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    frame: int | None = None
+    frames: int | None = None
+    logit: float | None = None
+    probability: float | None = None
+    verdict: str | None = None
+    thresholds: Thresholds | None = None
+    views: list[ViewScore] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    milliseconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON data, by the shipped schema."""
+        return {
+            "input": printable(self.input),
+            "input_base64": raw_name(self.input),
+            "status": self.status,
+            "error": self.error,
+            "file": {"sha256": self.file_sha256, "bytes": self.file_bytes},
+            "pixels": {
+                "sha256": self.pixels_sha256,
+                "width": self.width,
+                "height": self.height,
+                "format": self.format,
+                "frame": self.frame,
+                "frames": self.frames,
+            },
+            "logit": self.logit,
+            "type": {"ai_generated": self.probability},
+            "verdict": self.verdict,
+            "thresholds": (
+                {"ai": self.thresholds.ai, "real": self.thresholds.real} if self.thresholds else None
+            ),
+            "views": [{"kind": v.kind, "box": list(v.box), "logit": v.logit} for v in self.views],
+            "warnings": self.warnings,
+            "milliseconds": round(self.milliseconds, 1),
+        }
+
+
+def printable(name: str) -> str:
+    """A name as valid Unicode: bytes that are not UTF-8 are shown as ``\\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if _has_raw_bytes(name) else name
+
+
+def raw_name(name: str) -> str | None:
+    """Base64 of a name's bytes when they are not UTF-8, so that it can be found again; else ``None``."""
+    return base64.b64encode(os.fsencode(name)).decode("ascii") if _has_raw_bytes(name) else None
+
+
+def _has_raw_bytes(name: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in name)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that may move a score in its last digits."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    from PIL import features
+
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "open_clip_torch", "torchvision", "numpy", "pillow", "pillow-heif", "safetensors"):
+        try:
+            versions[name] = installed(name)
+        except PackageNotFoundError:
+            continue
+    for codec in ("jpg", "libjpeg_turbo", "webp", "avif", "libtiff", "zlib"):
+        found = features.version(codec)
+        if found:
+            versions[f"lib:{codec}"] = found
+    return versions
+
+
+def tool() -> dict[str, str]:
+    """Name and version of this tool."""
+    return {"name": "aidetect", "version": version()}

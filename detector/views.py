@@ -1,0 +1,125 @@
+"""Views: the small squares of a picture that the image tower looks at.
+
+``whole`` shows the content: the largest centred square, resized. ``native`` crops keep the traces of
+the making: cut at native resolution, never resampled, mirrored where the picture is smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+_INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+# Centres of native crops as fractions of the free range (width - size, height - size), by count.
+_CENTRES: dict[int, list[tuple[float, float]]] = {
+    0: [],
+    1: [(0.5, 0.5)],
+    2: [(0.25, 0.25), (0.75, 0.75)],
+    3: [(0.5, 0.5), (0.15, 0.2), (0.85, 0.8)],
+    4: [(0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8)],
+    5: [(0.5, 0.5), (0.15, 0.15), (0.85, 0.15), (0.15, 0.85), (0.85, 0.85)],
+    9: [(x, y) for y in (0.1, 0.5, 0.9) for x in (0.1, 0.5, 0.9)],
+}
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Which views are taken of a picture.
+
+    Attributes:
+        size: side of the square the tower takes, in pixels.
+        interpolation: ``bicubic`` or ``bilinear``, used for the whole-picture view.
+        whole: whether the whole-picture view is taken.
+        native: number of native-resolution crops (0, 1, 2, 3, 4, 5 or 9).
+    """
+
+    size: int
+    interpolation: str = "bicubic"
+    whole: bool = True
+    native: int = 0
+
+    def __post_init__(self) -> None:
+        if self.native not in _CENTRES:
+            raise ValueError(f"native must be one of {sorted(_CENTRES)}, not {self.native}")
+        if self.interpolation not in _INTERPOLATION:
+            raise ValueError(f"unknown interpolation {self.interpolation!r}")
+        if not (self.whole or self.native):
+            raise ValueError("a plan needs at least one view")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One view.
+
+    Attributes:
+        kind: ``whole`` or ``native``.
+        box: left, upper, right, lower in the picture's pixels.
+        rgb: ``[size, size, 3]``, dtype ``uint8``.
+    """
+
+    kind: str
+    box: tuple[int, int, int, int]
+    rgb: np.ndarray
+
+
+def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
+    """Cut the plan's views out of a picture.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+
+    Returns:
+        The whole-picture view first, then the native crops; crops that would repeat a box already
+        taken are left out, so a small picture gives fewer.
+    """
+    views = [whole_view(rgb, plan.size, plan.interpolation)] if plan.whole else []
+    taken = set()
+    for x, y in _CENTRES[plan.native]:
+        view = native_view(rgb, plan.size, x, y)
+        if view.box not in taken:
+            taken.add(view.box)
+            views.append(view)
+    return views
+
+
+def whole_view(rgb: np.ndarray, size: int, interpolation: str = "bicubic") -> View:
+    """The largest centred square of the picture, resized to ``size`` with antialiasing."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    left, upper = (width - side) // 2, (height - side) // 2
+    box = (left, upper, left + side, upper + side)
+    square = rgb[upper : upper + side, left : left + side]
+    if side != size:
+        resized = Image.fromarray(np.ascontiguousarray(square)).resize(
+            (size, size), _INTERPOLATION[interpolation]
+        )
+        square = np.asarray(resized)
+    return View("whole", box, np.ascontiguousarray(square))
+
+
+def native_view(rgb: np.ndarray, size: int, x: float = 0.5, y: float = 0.5) -> View:
+    """A ``size`` square at native resolution, centred at fractions ``x``, ``y`` of the free range.
+
+    Its corner lies on a multiple of 8 pixels, the block grid of JPEG.
+    """
+    height, width = rgb.shape[:2]
+    left, upper = _corner(width - size, x), _corner(height - size, y)
+    crop = mirror_to(rgb[upper : upper + size, left : left + size], size)
+    box = (left, upper, min(width, left + size), min(height, upper + size))
+    return View("native", box, crop)
+
+
+def _corner(free: int, fraction: float) -> int:
+    return int(max(0, free) * fraction) // 8 * 8
+
+
+def mirror_to(rgb: np.ndarray, size: int) -> np.ndarray:
+    """Extend a picture by mirroring to the right and downwards until both sides reach ``size``."""
+    height, width = rgb.shape[:2]
+    if height < size or width < size:
+        pad = ((0, max(0, size - height)), (0, max(0, size - width)), (0, 0))
+        rgb = np.pad(rgb, pad, mode="symmetric")
+    return np.ascontiguousarray(rgb)
