@@ -25,6 +25,7 @@ class Example:
         group: what must stay on one side of a split (the repository, else the source).
         content: coarse category, e.g. ``photo`` or ``art``.
         view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture.
+        original: path of the picture a cut was made from, within its group; empty when unknown.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Example:
     content: str = "unknown"
     member: str | None = None
     view: str = "full"
+    original: str = ""
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ _LABELS = {"ai": 1, "1": 1, "real": 0, "0": 0, "human": 0}
 def read_index(path: Path) -> list[Example]:
     """Read an index: a CSV with ``label`` and either ``file`` or ``shard`` and ``member``.
 
-    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content``.
+    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``.
 
     Raises:
         AidetectError: the file cannot be read or a row lacks what it needs.
@@ -103,6 +105,7 @@ def read_index(path: Path) -> list[Example]:
                         group=row.get("repo") or source,
                         content=row.get("content") or "unknown",
                         view=row.get("view") or "full",
+                        original=row.get("path") or "",
                     )
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -142,7 +142,7 @@ class Detector:
     def stream(
         self,
         sources: Iterable[Source],
-        fetch: FetchOptions = FetchOptions(),
+        fetch: FetchOptions | None = None,
         stdin: BinaryIO | None = None,
         remember: bool = True,
     ) -> Iterator[Record]:
@@ -159,6 +159,7 @@ class Detector:
         known: OrderedDict[str, _Result] = OrderedDict()
         gate = _PixelGate(_DECODING_AT_ONCE)
         depth = max(2 * self.workers, 2 * self.batch_size)
+        fetch = fetch or FetchOptions()
         with Fetcher(fetch) as fetcher, _pool(self.workers + fetch.at_once) as pool:
             futures: deque[Future[_Prepared]] = deque()
             upcoming = iter(sources)
@@ -177,8 +178,8 @@ class Detector:
                     waiting.append(prepared)
                 # A batch that is not full runs all the same when nothing else is ready to fill it.
                 if len(batch) >= self.batch_size or (batch and not ready):
-                    self._run(batch[: self.batch_size])
-                    del batch[: self.batch_size]
+                    taken, batch[: self.batch_size] = batch[: self.batch_size], []
+                    self._run(taken)  # may make the batch size smaller
                 while waiting and waiting[0].done:
                     yield self._finish(waiting.popleft())
                 if exhausted and not futures and not batch:

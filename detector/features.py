@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -52,9 +52,7 @@ class FeatureCache:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB)")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS samples (request TEXT PRIMARY KEY, keys TEXT NOT NULL)"
-        )
+        self._db.execute("CREATE TABLE IF NOT EXISTS samples (request TEXT PRIMARY KEY, keys TEXT NOT NULL)")
 
     def __contains__(self, key: str) -> bool:
         return self._db.execute("SELECT 1 FROM features WHERE key=?", (key,)).fetchone() is not None
@@ -79,9 +77,9 @@ class FeatureCache:
         row = self._db.execute("SELECT keys FROM samples WHERE request=?", (request,)).fetchone()
         if row is None:
             return None
-        pairs = [tuple(part.split("=", 1)) for part in row[0].split("\n") if part]
+        pairs = [part.split("=", 1) for part in row[0].split("\n") if part]
         if all(key in self for _, key in pairs):
-            return pairs  # type: ignore[return-value]
+            return [(kind, key) for kind, key in pairs]
         return None
 
     def remember(self, request: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -211,13 +209,11 @@ def extract(
     ]
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T], depth: int
-) -> Iterator[R]:
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T], depth: int) -> Iterator[R]:
     """Results of ``work`` in order, at most ``depth`` of them under way."""
     from collections import deque
 
-    pending: deque = deque()
+    pending: deque[Future[R]] = deque()
     for item in items:
         pending.append(pool.submit(work, item))
         if len(pending) >= depth:

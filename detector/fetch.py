@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import socket
 import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import httpx
 
@@ -51,6 +54,7 @@ class Fetcher:
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._watches: set[_Watch] = set()
 
     def __enter__(self) -> Fetcher:
         return self
@@ -62,6 +66,8 @@ class Fetcher:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        for watch in list(self._watches):
+            watch.cut()
         if self._client is not None:
             self._client.close()
 
@@ -94,24 +100,48 @@ class Fetcher:
                     follow_redirects=True,
                     max_redirects=options.max_redirects,
                     timeout=httpx.Timeout(options.read_timeout, connect=options.connect_timeout),
-                    headers={"User-Agent": self._agent, "Accept": "image/*,*/*;q=0.5"},
+                    # Each download has a connection of its own, which its watch can cut.
+                    limits=httpx.Limits(max_keepalive_connections=0),
+                    headers={
+                        "User-Agent": self._agent,
+                        "Accept": "image/*,*/*;q=0.5",
+                        "Accept-Encoding": "identity",
+                    },
                 )
             return self._client
 
     def _once(self, url: str) -> bytes:
-        deadline = time.monotonic() + self.options.total_timeout
+        watch = _Watch(self.options.total_timeout)
+        late = InputError("timeout", f"the download took over {self.options.total_timeout:g} s")
+        self._watches.add(watch)
+        try:
+            with watch:
+                body = self._download(url, watch)
+        except (_RetryableError, InputError):
+            if watch.expired:
+                raise late from None
+            raise
+        finally:
+            self._watches.discard(watch)
+        if watch.expired:  # a cut connection looks like the end of a body of unknown length
+            raise late
+        return body
+
+    def _download(self, url: str, watch: _Watch) -> bytes:
         limit = self.options.max_bytes
         too_large = InputError("too_large", f"the download is over {limit / 2**20:.0f} MiB")
         try:
-            with self._get_client().stream("GET", url) as response:
+            with self._get_client().stream("GET", url, extensions={"trace": watch.trace}) as response:
                 status = response.status_code
                 if status in _RETRY_STATUS:
                     after = _retry_after(response.headers.get("retry-after"))
                     raise _RetryableError(InputError("http_error", f"the server answered {status}"), after)
                 if status != 200:
                     raise InputError("http_error", f"the server answered {status}")
+                if "," in response.headers.get("content-encoding", ""):  # each one expands a thousandfold
+                    raise InputError("http_error", "the server packed the data several times over")
                 length = response.headers.get("content-length", "")
-                if length.isdigit() and int(length) > limit:
+                if length.isdecimal() and int(length) > limit:
                     raise too_large
                 chunks: list[bytes] = []
                 total = 0
@@ -119,10 +149,8 @@ class Fetcher:
                     total += len(chunk)
                     if total > limit:
                         raise too_large
-                    if time.monotonic() > deadline or self._stop.is_set():
-                        raise InputError(
-                            "timeout", f"the download took over {self.options.total_timeout:g} s"
-                        )
+                    if watch.expired:
+                        break
                     chunks.append(chunk)
                 return b"".join(chunks)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
@@ -137,6 +165,37 @@ class Fetcher:
             raise _RetryableError(InputError("network_error", f"cannot fetch: {text}")) from None
 
 
+class _Watch:
+    """Cuts the connections of one download when its time is up, even amid a header that never ends."""
+
+    def __init__(self, seconds: float) -> None:
+        self.expired = False
+        self._streams: list[Any] = []
+        self._timer = threading.Timer(seconds, self.cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Watch:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Learn of a new connection (httpx's ``trace`` extension)."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._streams.append(info["return_value"])
+            if self.expired:
+                self.cut()
+
+    def cut(self) -> None:
+        """End the download now."""
+        self.expired = True
+        for stream in list(self._streams):
+            with contextlib.suppress(OSError, AttributeError):
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
 class _RetryableError(Exception):
     def __init__(self, error: InputError, after: float | None = None) -> None:
         super().__init__(str(error))
@@ -148,9 +207,9 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds that a ``Retry-After`` header asks for."""
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -18,6 +18,8 @@ _KERNELS = (
     Image.Resampling.BILINEAR,
     Image.Resampling.BOX,
 )
+# Sides that the containers can hold; a longer picture stays as it is.
+_LONGEST = {"JPEG": 65500, "WEBP": 16383}
 
 
 def jpeg(rgb: np.ndarray, quality: int, subsampling: int = 2) -> np.ndarray:
@@ -30,16 +32,16 @@ def webp(rgb: np.ndarray, quality: int) -> np.ndarray:
     return _through(rgb, format="WEBP", quality=quality, method=2)
 
 
-def _through(rgb: np.ndarray, **options: object) -> np.ndarray:
+def _through(rgb: np.ndarray, format: str, **options: object) -> np.ndarray:
+    if max(rgb.shape[:2]) > _LONGEST[format]:
+        return rgb
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, **options)  # type: ignore[arg-type]
+    Image.fromarray(rgb).save(buffer, format, **options)
     buffer.seek(0)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def resize(
-    rgb: np.ndarray, scale: float, kernel: Image.Resampling = Image.Resampling.BICUBIC
-) -> np.ndarray:
+def resize(rgb: np.ndarray, scale: float, kernel: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
     """Scale both sides by ``scale`` (sides of at least 1 pixel remain)."""
     height, width = rgb.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -77,9 +79,7 @@ SWEEP: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def launder(
-    rgb: np.ndarray, rng: np.random.Generator, *, smallest_scale: float = 0.35
-) -> np.ndarray:
+def launder(rgb: np.ndarray, rng: np.random.Generator, *, smallest_scale: float = 0.35) -> np.ndarray:
     """Put a picture through one random history, drawn without looking at it.
 
     Down-scaling (half of the time, by a random kernel), a random crop phase, light blur or noise,

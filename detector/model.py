@@ -144,6 +144,11 @@ def read_model_card(name: str) -> Card:
     missing = {"name", "tower", "probe", "modes", "files"} - set(data)
     if missing:
         raise ModelError(f"{path} lacks {', '.join(sorted(missing))}")
+    for part in ("tower", "probe", "modes", "files"):
+        if not isinstance(data[part], dict):
+            raise ModelError(f"{path}: {part} is not a JSON object")
+    if data["probe"].get("file") not in data["files"]:
+        raise ModelError(f"{path} gives no hash for its probe")
     return Card(folder, data, file_sha256(path))
 
 
@@ -222,3 +227,17 @@ def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:
             f"{str(data['sha256'])[:12]}...: this is not the tower the probe was fitted on"
         )
     return tower
+
+
+def tower_reference(name: str) -> dict[str, str]:
+    """The card's ``tower`` object for a tower folder, or for ``ARCHITECTURE:TAG`` of open_clip.
+
+    Raises:
+        ModelError: there is no such tower folder.
+    """
+    if ":" in name and not Path(name).exists():
+        architecture, _, tag = name.partition(":") if not name.startswith("hf-hub:") else (name, "", "")
+        return {"architecture": architecture, "tag": tag}
+    folder = _find(name, TOWER_CARD)
+    card = read_card(folder / TOWER_CARD)
+    return {"folder": name, "sha256": str(card["files"][card["weights"]])}

@@ -110,8 +110,9 @@ def _register() -> tuple[str, ...]:
         pillow_heif.register_heif_opener(thumbnails=False)
     except ImportError:
         pass
-    # Our own limit is checked before decoding; Pillow's would refuse what --max-pixels allows.
-    Image.MAX_IMAGE_PIXELS = None
+    # Our own limit is checked before decoding. Pillow's, which refuses above twice its value, stays as a
+    # second one for pictures inside containers whose header names another size (ICO, ICNS, GIF, BLP).
+    Image.MAX_IMAGE_PIXELS = DEFAULT_MAX_PIXELS // 2
     return tuple(sorted(set(Image.OPEN) - _REFUSED))
 
 
@@ -139,7 +140,9 @@ def decode(
     formats = _register()
     if not data:
         raise InputError("empty", "the file is empty (0 bytes)")
-    data = _without_ancillary_png_chunks(data)
+    # Never lowered: another thread may be decoding under a larger limit.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, (max_pixels + 1) // 2)
+    data = _without_jpeg_metadata(_without_ancillary_png_chunks(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -159,6 +162,8 @@ def size(data: bytes) -> int:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_register()) as image:
                 return int(image.width * image.height)
+    except Image.DecompressionBombError:
+        return 2 * (Image.MAX_IMAGE_PIXELS or 0)
     except Exception:  # the header is hostile input; decode() will say what is wrong
         return 0
 
@@ -178,10 +183,9 @@ def _frames(image: Image.Image, max_pixels: int, wanted: int) -> Iterator[Pixels
                 image.seek(index)
                 _check_size(image, max_pixels)
             rgb = _rgb(image)
+            _check_size(image, max_pixels)  # an icon's picture may differ from what its header says
         except InputError:
             raise
-        except MemoryError:
-            raise InputError("too_large", "not enough memory to decode this image") from None
         except Exception as error:
             raise _decode_error(error) from None
         pixels = from_array(rgb, name)
@@ -208,12 +212,11 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 def _rgb(image: Image.Image) -> np.ndarray:
     """Convert the current frame by the rule in this module's docstring."""
-    orientation = 1
-    if image.format == "TIFF":
-        orientation = image.tag_v2.get(274, 1)  # type: ignore[attr-defined]
+    # Pillow turns TIFFs on loading, by the tag or else by the XMP packet; neither must matter.
+    orientation = image.getexif().get(274, 1) if image.format == "TIFF" else 1
     image.load()
     frame: Image.Image = image
-    if orientation in _UNDO_ORIENTATION:  # Pillow turns TIFFs on loading; the tag must not matter
+    if orientation in _UNDO_ORIENTATION:
         frame = image.transpose(_UNDO_ORIENTATION[orientation])
     mode = frame.mode
     if mode.startswith("I"):
@@ -222,7 +225,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if mode == "F":
         floats = np.nan_to_num(np.asarray(frame, dtype=np.float64), nan=0.0, posinf=0, neginf=0)
-        scale = 255.0 if floats.size and 0 <= floats.min() and floats.max() <= 1 else 1.0
+        scale = 255.0 if floats.size and floats.min() >= 0 and floats.max() <= 1 else 1.0
         grey = np.clip(np.rint(floats * scale), 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if mode == "LAB":
@@ -239,6 +242,10 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def _decode_error(error: Exception) -> InputError:
+    if isinstance(error, MemoryError):
+        return InputError("too_large", "not enough memory to decode this image")
+    if isinstance(error, Image.DecompressionBombError):
+        return InputError("too_large", f"over the limit of pixels (raise it with --max-pixels): {error}")
     text = str(error) or type(error).__name__
     truncated = re.search(r"truncat|incomplete|unexpected end|broken|premature|EOF", text, re.I)
     kind = "truncated" if truncated else "damaged"
@@ -268,6 +275,42 @@ def _without_ancillary_png_chunks(data: bytes) -> bytes:
     return b"".join(kept)
 
 
+_JPEG_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP1 to APP13, APP15, COM; not JFIF and Adobe
+
+
+def _without_jpeg_metadata(data: bytes) -> bytes:
+    """Drop the segments before a JPEG's first scan that hold no pixels, for the same reason.
+
+    (A malformed profile or Photoshop segment makes Pillow refuse the file.)
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return data
+    kept, at = [data[:2]], 2
+    while data[at : at + 1] == b"\xff" and len(data) > at + 3:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker < 0xC0 or 0xD0 <= marker <= 0xDA:  # the scan, or nothing to skip by
+            break
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker not in _JPEG_METADATA:
+            kept.append(data[at:end])
+        at = end
+    kept.append(data[at:])
+    return b"".join(kept)
+
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (_PNG, "PNG"),
+    (b"GIF8", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"ftypavi", "AVIF"),
+)
+
+
 def _what_is_it(data: bytes) -> tuple[str, str]:
     """Say what bytes that no decoder knows look like."""
     head = data[:512].lstrip().lower()
@@ -279,9 +322,11 @@ def _what_is_it(data: bytes) -> tuple[str, str]:
         if not has_heif():
             return "unsupported", "HEIC needs the extra: pip install 'aidetect[heif]'"
         return "damaged", "the HEIC data is damaged"
+    if head.startswith(b"%!ps") or data.startswith(b"\xc5\xd0\xd3\xc6"):
+        return "unsupported", "this is PostScript, a program that draws; export it to PNG first"
     if head.startswith(b"%pdf"):
         return "unsupported", "this is a PDF document; extract its images first"
-    for magic, name in ((b"\xff\xd8\xff", "JPEG"), (_PNG, "PNG"), (b"GIF8", "GIF"), (b"RIFF", "WebP")):
-        if data.startswith(magic):
+    for magic, name in _MAGIC:
+        if data.startswith(magic, 4 if magic.startswith(b"ftyp") else 0):
             return "truncated", f"the {name} data is truncated or damaged"
     return "not_an_image", "no decoder recognises this as an image"

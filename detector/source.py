@@ -16,9 +16,11 @@ import numpy as np
 from .errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
-    ".apng .avif .avifs .bmp .dib .gif .heic .heics .heif .heifs .hif .icb .ico .j2c .j2k .jfif .jif .jp2 .jpc "
-    ".jpe .jpeg .jpf .jpg .jpx .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .rgb .sgi .tga .tif .tiff .vda "
-    ".webp .xbm .xpm".split()
+    """
+    .apng .avif .avifs .bmp .dib .gif .heic .heics .heif .heifs .hif .icb .ico .j2c .j2k .jfif .jif .jp2
+    .jpc .jpe .jpeg .jpf .jpg .jpx .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .rgb .sgi .tga .tif .tiff .vda
+    .webp .xbm .xpm
+    """.split()
 )
 MAX_FILE_BYTES = 2**30
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -74,18 +76,23 @@ def walk(
     """
     seen: set[tuple[int, int]] = set()
 
-    def enter(directory: Path, prefix: str) -> Iterator[Path]:
+    def entries(directory: Path, prefix: str) -> Iterator[tuple[Path, str, os.DirEntry[str]]]:
         try:
             status = directory.stat()
             if (status.st_dev, status.st_ino) in seen:
                 return
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(directory) as scan:
-                entries = sorted(scan, key=lambda entry: os.fsencode(entry.name))
+                found = sorted(scan, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
             on_error(directory, error)
             return
-        for entry in entries:
+        yield from ((directory, prefix, entry) for entry in found)
+
+    # A stack of our own: folders may be nested deeper than Python's calls.
+    stack = [entries(folder, "")]
+    while stack:
+        for directory, prefix, entry in stack[-1]:
             relative = f"{prefix}{entry.name}"
             if entry.name.startswith(".") and not options.hidden:
                 continue
@@ -97,15 +104,16 @@ def walk(
                 mode = stat.S_IFREG if entry.is_symlink() else 0
             if stat.S_ISDIR(mode):
                 if options.recursive:
-                    yield from enter(directory / entry.name, f"{relative}/")
+                    stack.append(entries(directory / entry.name, f"{relative}/"))
+                    break
             elif stat.S_ISREG(mode):
                 by_name = options.all_files or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
                 if options.include:
                     by_name = _matches(relative, entry.name, options.include)
                 if by_name:
                     yield directory / entry.name
-
-    yield from enter(folder, "")
+        else:
+            stack.pop()
 
 
 def _matches(relative: str, name: str, patterns: Iterable[str]) -> bool:
@@ -125,7 +133,9 @@ def expand(inputs: Iterable[str], options: WalkOptions = WalkOptions()) -> Itera
     for name in inputs:
         if name == "-":
             yield Source(name, "stdin")
-        elif (scheme := _SCHEME.match(name)) and not Path(name).exists():
+        elif not name:
+            yield Source(name, "error", InputError("not_found", "the name is empty"))
+        elif (scheme := _SCHEME.match(name)) and not _exists(name):
             if scheme[1].lower() in ("http", "https"):
                 yield Source(name, "url")
             else:
@@ -135,6 +145,13 @@ def expand(inputs: Iterable[str], options: WalkOptions = WalkOptions()) -> Itera
                 yield Source(name, "error", error)
         else:
             yield from _expand_path(name, options)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # e.g. an address longer than a path may be
+        return False
 
 
 def _expand_path(name: str, options: WalkOptions) -> Iterator[Source]:

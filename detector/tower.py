@@ -102,7 +102,7 @@ def load_tower(folder: Path) -> Tower:
     verify_files(folder, card["files"])
     weights = folder / card["weights"]
     return Tower(
-        build_module(card["architecture"], read_weights(weights), card.get("quick_gelu")),
+        build_module(card["architecture"], read_weights(weights), card.get("quick_gelu"), card.get("config")),
         Preprocess.from_dict(card["preprocess"]),
         card["files"][card["weights"]],
     )
@@ -176,15 +176,26 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             continue
         if tensor.dtype == torch.int8:
             scale = stored[f"{name}.scale"]
-            tensor = tensor.float() * (scale if name == "proj" else scale[:, None])
-        weights[name] = tensor.float()
+            weights[name] = tensor.float() * (scale if name == "proj" else scale[:, None])
+        else:
+            weights[name] = tensor.float()
     return weights
 
 
 def build_module(
-    architecture: str, weights: Mapping[str, torch.Tensor], quick_gelu: bool | None = None
+    architecture: str,
+    weights: Mapping[str, torch.Tensor],
+    quick_gelu: bool | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Build open_clip's image tower without its text half and put the weights in.
+
+    Args:
+        architecture: an open_clip model name.
+        weights: its image tower's tensors.
+        quick_gelu: the activation; ``None`` for what the configuration says.
+        config: the architecture's configuration (``embed_dim``, ``vision_cfg``), for towers that open_clip
+            does not list.
 
     Raises:
         ModelError: open_clip does not know the architecture, or the tensors do not fit it.
@@ -192,7 +203,7 @@ def build_module(
     import open_clip
     from open_clip.transformer import QuickGELU, VisionTransformer
 
-    config = open_clip.get_model_config(architecture)
+    config = config or open_clip.get_model_config(architecture)
     if config is None:
         raise ModelError(f"open_clip knows no architecture called {architecture!r}")
     vision = dict(config["vision_cfg"])
@@ -202,7 +213,7 @@ def build_module(
     if quick_gelu is None:
         quick_gelu = bool(config.get("quick_gelu", False))
     with torch.device("meta"):
-        module = VisionTransformer(
+        module: nn.Module = VisionTransformer(
             image_size=vision["image_size"],
             patch_size=vision["patch_size"],
             width=vision["width"],

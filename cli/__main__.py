@@ -1,0 +1,5 @@
+"""``python -m aidetect.cli``."""
+
+from .main import main
+
+main()

@@ -1,0 +1,180 @@
+"""What every command shares: exit codes, options, errors for people, terminals."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+
+from aidetect.detector.errors import AidetectError, ModelError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ExitCode(enum.IntEnum):
+    """What the exit status of a command says."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    UNREADABLE = 3
+    NOTHING = 4
+    MODEL = 5
+    INTERRUPTED = 130
+
+
+class CommandError(click.ClickException):
+    """An error shown as one line on stderr."""
+
+    def __init__(self, message: str, exit_code: int = ExitCode.USAGE) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = int(exit_code)  # type: ignore[misc]
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        say(f"aidetect: error: {self.format_message()}")
+
+
+@contextlib.contextmanager
+def errors_for_people() -> Iterator[None]:
+    """Turn this package's errors into one line and the right exit code."""
+    try:
+        yield
+    except ModelError as error:
+        raise CommandError(str(error), ExitCode.MODEL) from None
+    except AidetectError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from None
+
+
+def model_options(command: F) -> F:
+    """Add ``--model --device --views --batch-size --workers``."""
+    options = [
+        click.option(
+            "--model",
+            default=None,
+            metavar="NAME|PATH",
+            help="Model to score with: a name from `aidetect models list`, or a model folder.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+            default="auto",
+            show_default=True,
+            help="Where to compute.",
+        ),
+        click.option(
+            "--views",
+            "mode",
+            type=click.Choice(["fast", "standard", "thorough"]),
+            default="standard",
+            show_default=True,
+            help="How many views of each image are looked at: speed against accuracy.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1, 4096),
+            default=None,
+            help="Views a forward pass.  [default: 8 on the CPU, 64 on a GPU]",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 64),
+            default=None,
+            help="Threads that read and decode.  [default: one a core, at most 4]",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def load_detector(model: str | None, device: str, mode: str, **options: Any) -> Any:
+    """Load a detector; a missing or damaged model ends the command with exit code 5."""
+    from aidetect.detector.detector import Detector
+    from aidetect.detector.model import DEFAULT_MODEL
+
+    given = {name: value for name, value in options.items() if value is not None}
+    with errors_for_people():
+        return Detector.load(model or DEFAULT_MODEL, device, mode, **given)
+
+
+def say(message: str) -> None:
+    """One line on stderr, control characters escaped, past any progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(visible(message), file=sys.stderr)
+
+
+def visible(text: str) -> str:
+    """Text safe for a terminal: control characters and undecodable bytes shown as escapes."""
+    from aidetect.detector.record import printable
+
+    return "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in printable(text))
+
+
+def _harmless(c: str) -> bool:
+    return c.isprintable() or (ord(c) > 0x2FF and c not in "\u2028\u2029" and not _directs_text(c))
+
+
+def _directs_text(c: str) -> bool:
+    return "\u200b" <= c <= "\u200f" or "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
+
+
+def use_colour(stream: IO[Any]) -> bool:
+    """Whether to colour: a terminal, and neither ``NO_COLOR`` nor ``TERM=dumb``."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return bool(stream.isatty()) and not plain
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[str]]:
+    """A text file that appears under its name whole, or not at all."""
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent or Path(), prefix=f".{path.name}.", suffix=".part"
+        )
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def progress_bar(total: int | None, quiet: bool, unit: str = " images") -> Any:
+    """A progress bar on stderr; silent with ``-q`` or when stderr is no terminal."""
+    from tqdm import tqdm
+
+    hide = quiet or not sys.stderr.isatty()
+    return tqdm(total=total, unit=unit, disable=hide, dynamic_ncols=True, leave=False, file=sys.stderr)
+
+
+def ends_quietly(function: F) -> F:
+    """Let a closed pipe end a command without words, as other tools in a pipeline do."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise SystemExit(141) from None
+
+    return run  # type: ignore[return-value]

@@ -1,0 +1,44 @@
+"""The self-test: a picture drawn in code, with the logit that the card expects of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .detector import Detector
+
+TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5}
+
+
+def picture() -> np.ndarray:
+    """A 320 x 256 picture of gradients, discs and stripes; integer arithmetic only, the same everywhere."""
+    y, x = np.mgrid[0:256, 0:320].astype(np.int64)
+    red = (x * 3 + y * 2) % 256
+    green = 255 - (x * y // 97) % 256
+    blue = np.where((x - 160) ** 2 + (y - 128) ** 2 < 90**2, (x * 7 + y * 11) % 251, (y * 5) % 256)
+    return np.stack([red, green, blue], axis=2).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Result: the logit expected and found, the difference allowed, and whether it held."""
+
+    expected: float
+    found: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the logit is within the tolerance."""
+        return abs(self.expected - self.found) <= self.tolerance
+
+
+def run(detector: Detector) -> SelfTest | None:
+    """Score the picture; ``None`` when the card states no expected logit for this mode."""
+    expected = detector.model.card.data.get("selftest", {}).get(detector.mode)
+    if expected is None:
+        return None
+    (record,) = detector.score([picture()])
+    assert record.logit is not None
+    return SelfTest(float(expected), record.logit, TOLERANCE[detector.device.dtype_name])
