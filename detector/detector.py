@@ -196,7 +196,11 @@ class Detector:
         frames: list[_Frame] = []
         try:
             if isinstance(source.payload, np.ndarray):
-                frames.append(self._cut(from_array(source.payload)))
+                try:
+                    pixels = from_array(source.payload)
+                except ValueError as error:
+                    raise InputError("bad_array", str(error)) from None
+                frames.append(self._cut(pixels))
             else:
                 data = _read(source, fetcher, stdin)
                 record.file_sha256 = hashlib.sha256(data).hexdigest()
@@ -260,23 +264,28 @@ class Detector:
         On a GPU a short batch is filled up, so that every picture goes through the same kernels
         whatever its neighbours.
         """
-        try:
-            count = len(views)
+        parts: list[np.ndarray] = []
+        at = 0
+        while at < len(views):
+            part = views[at : at + self.batch_size]
+            count = len(part)
             if self.device.name != "cpu" and count < self.batch_size:
                 filler = np.zeros((self.batch_size - count, *views.shape[1:]), views.dtype)
-                views = np.concatenate([views, filler])
-            return self.model.tower.features(views)[:count]
-        except (torch.OutOfMemoryError, MemoryError) as error:
+                part = np.concatenate([part, filler])
+            try:
+                parts.append(self.model.tower.features(part)[:count])
+                at += count
+                continue
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if len(part) == 1:
+                    raise AidetectError(
+                        f"not enough memory on {self.device.name} for a single view; "
+                        "close other programs or use --device cpu"
+                    ) from error
             if self.device.name == "cuda":
                 torch.cuda.empty_cache()
-            if self.batch_size == 1 or count == 1:
-                raise AidetectError(
-                    f"not enough memory on {self.device.name} for a single view; "
-                    "close other programs or use --device cpu"
-                ) from error
-        self.batch_size = max(1, min(self.batch_size, count) // 2)
-        step = self.batch_size
-        return np.concatenate([self._features(views[i : i + step]) for i in range(0, count, step)])
+            self.batch_size = len(part) // 2
+        return np.concatenate(parts)
 
     def _finish(self, prepared: _Prepared) -> Record:
         record = prepared.record

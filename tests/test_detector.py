@@ -15,6 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import encode, exif, gradient, noise, sha256, shapes, wait_until, within
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
 from aidetect.detector import Detector as LazyDetector
 from aidetect.detector.caution import cautions
 from aidetect.detector.detector import Detector, _PixelGate
@@ -24,10 +29,6 @@ from aidetect.detector.model import Model, load_model
 from aidetect.detector.record import Record, ViewScore, library_versions, printable, raw_name, tool
 from aidetect.detector.source import Source
 from aidetect.detector.views import ViewPlan, make_views
-from conftest import encode, exif, gradient, noise, sha256, shapes, wait_until, within
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 CPU = Device("cpu", torch.float32, "test")
 PICTURES = [shapes(150 + 7 * i, 90 + 11 * i, seed=i) for i in range(7)] + [noise(20, 20), gradient(33, 900)]
@@ -382,6 +383,16 @@ def test_no_memory_for_a_single_view(make: Callable[..., Detector], tower: Count
         make(batch_size=8).score(PICTURES)
     assert "cpu" in str(caught.value)
     assert ends(before)
+
+
+def test_filled_up_batch_is_halved_too(make: Callable[..., Detector], tower: CountingTower) -> None:
+    # One view alone, filled up to the batch size: it is the batch that has no room, not the view.
+    tower.to = lambda device, dtype: tower  # type: ignore[attr-defined]
+    tower.room = 4
+    detector = make(batch_size=16, device=Device("meta", torch.float32, "test"))
+    assert detector.score([noise(8, 8), noise(9, 9)])[0].status == "ok"
+    assert detector.batch_size == 4
+    assert set(tower.batches) == {4}
 
 
 def test_short_batches_are_filled_up_off_the_cpu(make: Callable[..., Detector], tower: CountingTower) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import gzip
+import itertools
 import socket
 import threading
 import time
@@ -92,7 +93,11 @@ def answer(status: int = 200, body: bytes = b"", **headers: str) -> Route:
 def in_turn(*routes: Route) -> Route:
     """A route that answers differently each time; the last answer stays."""
     left = list(routes)
-    return lambda handler: (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+    def route(handler: BaseHTTPRequestHandler) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+    return route
 
 
 def fetch(url: str, options: FetchOptions = QUICK) -> bytes:
@@ -167,7 +172,7 @@ def test_tries_end_and_wait_longer_each_time(server: Server) -> None:
     error = refused(f"{server.base}/x", changed(retries=3, backoff=0.05))
     assert error.kind == "http_error"
     assert "503" in str(error)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(gaps) == 3
     assert all(gap >= wait for gap, wait in zip(gaps, (0.05, 0.1, 0.2), strict=True))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aidetect.detector import launder as module
-from aidetect.detector.launder import SWEEP, blur, crop, jpeg, launder, noise, resize, webp
 from conftest import gradient, shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from aidetect.detector import launder as module
+from aidetect.detector.launder import SWEEP, blur, crop, jpeg, launder, noise, resize, webp
 
 PICTURE = shapes(160, 120)
 

@@ -18,6 +18,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from conftest import TINY_BLOCKS, TINY_SIZE, TINY_WIDTH, noise, write_model, write_tower
+from safetensors.torch import save_file
+
 from aidetect.detector.checksum import file_sha256, verify_files
 from aidetect.detector.errors import ModelError
 from aidetect.detector.model import (
@@ -39,8 +42,6 @@ from aidetect.detector.tower import (
     read_weights,
     tensors_sha256,
 )
-from conftest import TINY_BLOCKS, TINY_SIZE, TINY_WIDTH, noise, write_model, write_tower
-from safetensors.torch import save_file
 
 
 def refused(name: Path | str) -> str:
@@ -192,9 +193,9 @@ def test_unusable_card_is_refused(model_copy: Path, change: Callable[[dict[str, 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda card: card.update(architecture="ViT-unheard-of"),
-        lambda card: card.update(architecture="RN50"),
-        lambda card: card.update(architecture="ViT-B-32"),
+        lambda card: (card.update(architecture="ViT-unheard-of"), card.pop("config", None)),
+        lambda card: (card.update(architecture="RN50"), card.pop("config", None)),
+        lambda card: (card.update(architecture="ViT-B-32"), card.pop("config", None)),
         lambda card: card.pop("preprocess"),
         lambda card: card.pop("weights"),
         lambda card: card["preprocess"].pop("mean"),

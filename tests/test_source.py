@@ -38,7 +38,10 @@ def fill(folder: Path, *names: str) -> Path:
     return folder
 
 
-def names(folder: Path, options: WalkOptions = WalkOptions()) -> list[str]:
+EVERY_IMAGE = WalkOptions()
+
+
+def names(folder: Path, options: WalkOptions = EVERY_IMAGE) -> list[str]:
     """What a walk finds, relative to the folder."""
     return [os.path.relpath(path, folder) for path in walk(folder, options)]
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import gradient, noise, shapes
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aidetect.detector.views import (
     _CENTRES,
     ViewPlan,
@@ -12,9 +16,6 @@ from aidetect.detector.views import (
     native_view,
     whole_view,
 )
-from conftest import gradient, noise, shapes
-from hypothesis import given
-from hypothesis import strategies as st
 
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 200, 500]))
 SHAPES = st.one_of(st.tuples(SIZES, SIZES), st.sampled_from([(1, 1), (1, 20000), (20000, 1), (224, 224)]))

@@ -1,0 +1,167 @@
+"""Fitting, calibration, folds, and the train command with the tiny tower."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import encode
+
+from aidetect.cli.main import main
+from aidetect.detector.fit import balanced_weights, fit_probe, group_folds, platt
+from aidetect.detector.probe import Calibration, sigmoid
+
+
+def test_fit_probe_finds_a_separating_direction() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    features = rng.normal(0, 1, (400, 20))
+    features[:, 3] += 3 * labels
+    features[:, 7] = features[:, 7] * 1000 + 5  # scale must not matter
+    probe = fit_probe(features, labels, np.ones(400), 1e-2)
+    assert ((probe.logits(features) > 0) == labels).mean() > 0.9
+    scaled = np.abs(probe.weight * features.std(axis=0))
+    assert scaled.argmax() == 3
+
+
+def test_fit_probe_is_reproducible_and_weights_count() -> None:
+    rng = np.random.default_rng(1)
+    features, labels = rng.normal(0, 1, (60, 5)), rng.integers(0, 2, 60)
+    one, two = (fit_probe(features, labels, np.ones(60), 1e-2) for _ in range(2))
+    assert np.array_equal(one.weight, two.weight)
+    weights = np.where(labels == 1, 50.0, 1.0)
+    assert fit_probe(features, labels, weights, 1e-2).bias > one.bias + 1
+
+
+def test_platt_recovers_a_known_slope() -> None:
+    rng = np.random.default_rng(2)
+    z = rng.normal(0, 3, 20000)
+    labels = (rng.random(20000) < 1 / (1 + np.exp(-(0.5 * z)))).astype(int)
+    slope, intercept = platt(z, labels, np.ones(len(z)))
+    assert slope == pytest.approx(0.5, abs=0.03)
+    assert intercept == pytest.approx(0, abs=0.06)
+
+
+def test_group_folds_never_split_a_group_and_spread_labels() -> None:
+    rng = np.random.default_rng(3)
+    groups = [f"g{i}" for i in rng.integers(0, 40, 1000)]
+    labels = [int(g[1:]) % 2 for g in groups]
+    folds = group_folds(groups, labels, 5)
+    for group in set(groups):
+        assert len({int(f) for f, g in zip(folds, groups, strict=True) if g == group}) == 1
+    for k in range(5):
+        assert {labels[i] for i in np.flatnonzero(folds == k)} == {0, 1}
+    assert np.array_equal(folds, group_folds(groups, labels, 5))
+
+
+def test_balanced_weights_give_each_class_half() -> None:
+    labels = np.array([1] * 90 + [0] * 10)
+    weights = balanced_weights(labels, ["a"] * 80 + ["b"] * 10 + ["c"] * 10, ["r"] * 100, power=1.0)
+    assert weights[labels == 1].sum() == pytest.approx(50)
+    assert weights[:80].sum() == pytest.approx(weights[80:90].sum())
+
+
+def test_calibration_joins_means_of_each_kind() -> None:
+    calibration = Calibration(0.25, 2.0, -1.0)
+    assert calibration.join(["whole", "native", "native"], [4.0, 1.0, 3.0]) == pytest.approx(2.5)
+    assert calibration.join(["native"], [3.0]) == 3.0
+    assert calibration.probability(0.5) == pytest.approx(0.5)
+    assert sigmoid(-1000) == 0.0
+    assert sigmoid(1000) == 1.0
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smooth pictures as AI and noisy ones as real, four groups each, and an index of a tar shard."""
+    base = tmp_path_factory.mktemp("labelled")
+    rng = np.random.default_rng(0)
+    rows = []
+    with tarfile.open(base / "shard.tar", "w") as shard:
+        for label in ("ai", "real"):
+            for group in range(4):
+                folder = base / label / f"g{group}"
+                folder.mkdir(parents=True)
+                for i in range(6):
+                    ramp = np.linspace(0, rng.uniform(100, 250), 48)[None, :, None] * np.ones((40, 1, 3))
+                    rgb = ramp if label == "ai" else rng.integers(0, 255, (40, 48, 3)) * rng.uniform(0.5, 1)
+                    path = folder / f"{i}.png"
+                    path.write_bytes(encode(rgb.astype(np.uint8)))
+                    name = f"{label}-{group}-{i}.png"
+                    shard.add(path, name)
+                    rows.append(
+                        {"shard": "shard.tar", "member": name, "label": label, "repo": f"{label}{group}"}
+                    )
+    with (base / "index.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return base
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, ["train", *map(str, words), "--device", "cpu", "-q"])
+
+
+def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    tower = tiny_model_folder.parent / "tiny-tower"
+    cache = tmp_path / "cache.sqlite"
+    common = ["--tower", tower, "--cache", cache, "--folds", "2"]
+    first = run("--ai", labelled / "ai", "--real", labelled / "real", "-o", tmp_path / "mine", *common)
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["modes"]["fast"]["auc"] == 1.0
+    card = json.loads((tmp_path / "mine" / "model.json").read_text())
+    assert card["training"]["copies"] == [0, 1]
+    assert card["training"]["groups"] == 8
+    again = run("--ai", labelled / "ai", "--real", labelled / "real", "-o", tmp_path / "again", *common)
+    assert again.exit_code == 0
+    other = json.loads((tmp_path / "again" / "model.json").read_text())
+    assert other["files"] == card["files"]
+    words = ["scan", str(labelled), "--model", str(tmp_path / "mine"), "--format", "jsonl"]
+    scanned = CliRunner().invoke(main, words)
+    records: list[Any] = [json.loads(line) for line in scanned.stdout.splitlines()]
+    by_label = {
+        label: [r["logit"] for r in records if f"/{label}/" in r["input"]] for label in ("ai", "real")
+    }
+    assert min(by_label["ai"]) > max(by_label["real"])
+
+
+def test_train_reads_an_index_of_a_shard_and_resumes(
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aidetect.detector.tower import Tower
+
+    calls = []
+    compute = Tower.features
+
+    def counted(self: Tower, views: np.ndarray, patch_mean: bool = False) -> np.ndarray:
+        calls.append(len(views))
+        return compute(self, views, patch_mean)
+
+    monkeypatch.setattr(Tower, "features", counted)
+    words = ["--index", labelled / "index.csv", "--tower", tiny_model_folder.parent / "tiny-tower"]
+    words += ["--folds", "2", "--copies", "0", "--cache", tmp_path / "cache.sqlite"]
+    assert run(*words, "-o", tmp_path / "one").exit_code == 0
+    assert sum(calls) > 48
+    calls.clear()
+    assert run(*words, "-o", tmp_path / "two").exit_code == 0
+    assert sum(calls) <= 1
+
+
+def test_train_says_what_is_missing(labelled: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    tower = tiny_model_folder.parent / "tiny-tower"
+    assert run("-o", tmp_path / "x").exit_code == 2
+    assert run("--ai", labelled / "ai", "-o", tmp_path / "x").exit_code == 2
+    (tmp_path / "none").mkdir()
+    empty = run("--ai", labelled / "ai", "--real", tmp_path / "none", "-o", tmp_path / "x", "--tower", tower)
+    assert empty.exit_code == 2
+    assert "no pictures" in empty.stderr
+    few = ["--ai", labelled / "ai" / "g0", "--real", labelled / "real", "--cache", tmp_path / "c"]
+    result = run(*few, "-o", tmp_path / "x", "--tower", tower)
+    assert result.exit_code == 2
+    assert "too few groups" in result.stderr
