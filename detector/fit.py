@@ -133,7 +133,7 @@ def balanced_weights(
     """
     cells = list(zip(labels.tolist(), sources, groups, strict=True))
     counts = Counter(cells)
-    weights = np.array([counts[cell] ** -power for cell in cells])
+    weights = np.array([float(counts[cell]) ** -power for cell in cells])
     for value in (0, 1):
         mine = labels == value
         weights[mine] *= len(labels) / 2 / max(weights[mine].sum(), 1e-12)

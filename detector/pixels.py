@@ -183,7 +183,6 @@ def _frames(image: Image.Image, max_pixels: int, wanted: int) -> Iterator[Pixels
                 image.seek(index)
                 _check_size(image, max_pixels)
             rgb = _rgb(image)
-            _check_size(image, max_pixels)  # an icon's picture may differ from what its header says
         except InputError:
             raise
         except Exception as error:

@@ -25,6 +25,7 @@ from aidetect.detector.caution import cautions
 from aidetect.detector.detector import Detector, _PixelGate
 from aidetect.detector.device import Device, choose
 from aidetect.detector.errors import AidetectError, InputError, ModelError
+from aidetect.detector.fetch import FetchOptions
 from aidetect.detector.model import Model, load_model
 from aidetect.detector.record import Record, ViewScore, library_versions, printable, raw_name, tool
 from aidetect.detector.source import Source
@@ -337,8 +338,6 @@ def test_only_bad_inputs(make: Callable[..., Detector], tower: CountingTower) ->
 
 
 def test_fetching_refused(make: Callable[..., Detector]) -> None:
-    from aidetect.detector.fetch import FetchOptions
-
     (record,) = make().stream([Source("http://127.0.0.1:9/x", "url")], fetch=FetchOptions(allowed=False))
     assert record.error is not None
     assert record.error["type"] == "network_refused"
@@ -368,6 +367,7 @@ def test_batch_is_halved_for_good(
     assert [record.logit for record in records] == pytest.approx([r.logit for r in expected], abs=1e-4)
     assert [len(record.views) for record in records] == [len(r.views) for r in expected]
     assert detector.batch_size <= room
+    assert sum(size > room for size in tower.tried) <= 4  # 16, 8, 4, 2: halved, not nibbled at
     assert max(tower.batches) <= room
     assert sum(tower.batches) == sum(len(r.views) for r in expected)
 
@@ -441,6 +441,32 @@ def test_closing_early_ends_the_threads(make: Callable[..., Detector]) -> None:
     with within(5):
         stream.close()  # type: ignore[attr-defined]
         assert ends(before)
+
+
+def test_closing_early_drops_the_queued_work(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aidetect.detector import detector as module
+
+    begun = 0
+    real = module.decode
+
+    def decode(data: bytes, **options: int) -> Iterator[object]:
+        nonlocal begun
+        begun += 1
+        if begun > 1:
+            time.sleep(0.3)
+        return real(data, **options)
+
+    monkeypatch.setattr(module, "decode", decode)
+    before = threading.active_count()
+    fetch = FetchOptions(at_once=1)
+    sources = (memory(encode(noise(20, 20, i), "PNG")) for i in range(500))
+    stream = make(workers=1, batch_size=30).stream(sources, fetch=fetch)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert ends(before)
+    assert begun < 15
 
 
 def test_failing_source_iterator_ends_the_threads(make: Callable[..., Detector]) -> None:
