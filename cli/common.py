@@ -16,6 +16,8 @@ import click
 
 from aidetect.detector.errors import AidetectError, ModelError
 
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

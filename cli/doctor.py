@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .common import (
+    CONTEXT,
     CommandError,
     ExitCode,
     ends_quietly,
@@ -17,7 +18,7 @@ from .common import (
 )
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
 @model_options
 @ends_quietly
 def doctor(model: str | None, device: str, mode: str, **options: Any) -> None:

@@ -17,6 +17,7 @@ import click
 from aidetect.detector.launder import SWEEP
 
 from .common import (
+    CONTEXT,
     CommandError,
     ExitCode,
     atomic_file,
@@ -64,7 +65,7 @@ class _Outcome:
     comparisons: list[tuple[Comparison, Comparison]] = field(default_factory=list)
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
 @click.option("--ai", multiple=True, type=_FOLDER, help="Folder of AI-generated pictures (repeatable).")
 @click.option("--real", multiple=True, type=_FOLDER, help="Folder of real pictures (repeatable).")
 @click.option(

@@ -9,6 +9,8 @@ import click
 
 from aidetect.detector import version
 
+from .common import CONTEXT
+
 _COMMANDS = {
     "scan": "Score images: files, folders, addresses, standard input.",
     "prove": "Show that nothing but pixels moves a score.",
@@ -37,7 +39,7 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_Lazy, context_settings=CONTEXT)
 @click.version_option(version(), "--version", prog_name="aidetect")
 def main(**_: Any) -> None:
     """Say how likely it is that images were made by a generative model.

@@ -8,10 +8,10 @@ import click
 
 from aidetect.detector.errors import ModelError
 
-from .common import ExitCode, ends_quietly, errors_for_people, say, visible
+from .common import CONTEXT, ExitCode, ends_quietly, errors_for_people, say, visible
 
 
-@click.group()
+@click.group(context_settings=CONTEXT)
 def models() -> None:
     """List, show and verify the installed models.
 

@@ -13,6 +13,7 @@ from aidetect.detector.errors import InputError
 from aidetect.detector.source import read_file, read_stream
 
 from .common import (
+    CONTEXT,
     CommandError,
     ExitCode,
     ends_quietly,
@@ -24,7 +25,7 @@ from .common import (
 )
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @model_options
 @click.option(

@@ -16,6 +16,7 @@ import click
 from aidetect.detector.source import Source, WalkOptions, expand, read_list
 
 from .common import (
+    CONTEXT,
     CommandError,
     ExitCode,
     ends_quietly,
@@ -83,7 +84,9 @@ class _Tally:
         return {name: self.counts[name] for name in ("images", "ai", "uncertain", "real", "errors")}
 
 
-@click.command(epilog="Documentation of every JSON field: `aidetect scan --print-schema`.")
+@click.command(
+    context_settings=CONTEXT, epilog="Documentation of every JSON field: `aidetect scan --print-schema`."
+)
 @click.argument("inputs", nargs=-1, metavar="[FILE|FOLDER|URL|-]...")
 @click.option(
     "--from", "lists", multiple=True, metavar="LIST", help="Read inputs from a file, one a line; - for stdin."

@@ -9,10 +9,19 @@ from typing import Any
 
 import click
 
-from .common import CommandError, ExitCode, ends_quietly, errors_for_people, progress_bar, say, visible
+from .common import (
+    CONTEXT,
+    CommandError,
+    ExitCode,
+    ends_quietly,
+    errors_for_people,
+    progress_bar,
+    say,
+    visible,
+)
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
 @click.option(
     "--ai",
     "ai_folders",
@@ -60,7 +69,6 @@ from .common import CommandError, ExitCode, ends_quietly, errors_for_people, pro
     show_default=True,
     help="Laundered copies a picture, beside the clean one.",
 )
-@click.option("--l2", type=click.FloatRange(0, min_open=True), default=None, help="Penalty of the probe.")
 @click.option("--folds", type=click.IntRange(2, 20), default=None, help="Group-held-out folds.")
 @click.option(
     "--device",
@@ -166,7 +174,7 @@ def _train(
             on_error=note,
         )
     tell = (lambda text: None) if quiet else (lambda text: say(f"aidetect: {text}"))
-    given = {name: options[name] for name in ("l2", "folds") if options[name] is not None}
+    given = {name: options[name] for name in ("folds",) if options[name] is not None}
     recipe = Recipe(**given)
     fitted = fit_model(examples, samples, cache, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}

@@ -33,8 +33,6 @@ def webp(rgb: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _through(rgb: np.ndarray, format: str, **options: object) -> np.ndarray:
-    if max(rgb.shape[:2]) > _LONGEST[format]:
-        return rgb
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format, **options)
     buffer.seek(0)
@@ -102,6 +100,8 @@ def launder(rgb: np.ndarray, rng: np.random.Generator, *, smallest_scale: float 
     elif draw < 0.16:
         rgb = noise(rgb, float(rng.uniform(1, 5)), rng)
     draw = rng.random()
+    if max(rgb.shape[:2]) > _LONGEST["JPEG" if draw < 0.6 else "WEBP"]:
+        return rgb
     if draw < 0.6:
         rgb = jpeg(rgb, int(rng.integers(30, 99)), (0, 2)[int(rng.integers(2))])
         if draw < 0.15:

@@ -17,7 +17,7 @@ import platformdirs
 from .checksum import file_sha256, verify_files
 from .errors import ModelError
 from .probe import Calibration, LinearProbe, calibration_from, load_probes
-from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card
+from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card, read_tower_card
 from .views import ViewPlan
 
 MODEL_CARD = "model.json"
@@ -179,7 +179,7 @@ def verify_model(card: Card) -> list[tuple[Path, str]]:
     tower = card.data["tower"]
     if "folder" in tower:
         folder = _find(str(tower["folder"]), TOWER_CARD, card.folder.parent)
-        files = read_card(folder / TOWER_CARD)["files"]
+        files = read_tower_card(folder)["files"]
         verify_files(folder, files)
         checked += [(folder / name, str(sha)) for name, sha in files.items()]
     return checked
@@ -198,6 +198,7 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
     try:
         verify_files(card.folder, card.data["files"])
         tower = load_card_tower(card.data["tower"], card.folder.parent)
+        tower.patch_mean = bool(card.data["probe"].get("patch_mean", False))
         length = int(card.data["probe"]["length"])
         probes = load_probes(card.folder / card.data["probe"]["file"], length)
         for mode in card.data["modes"]:
@@ -239,5 +240,5 @@ def tower_reference(name: str) -> dict[str, str]:
         architecture, _, tag = name.partition(":") if not name.startswith("hf-hub:") else (name, "", "")
         return {"architecture": architecture, "tag": tag}
     folder = _find(name, TOWER_CARD)
-    card = read_card(folder / TOWER_CARD)
+    card = read_tower_card(folder)
     return {"folder": name, "sha256": str(card["files"][card["weights"]])}

@@ -49,12 +49,16 @@ class Tower:
         module: an open_clip ``VisionTransformer`` (anything with its ``forward_intermediates``).
         preprocess: the tower's own preprocessing.
         sha256: hash of the weights it was loaded with.
+
+    Attributes:
+        patch_mean: whether `features` gives the mean of the patch tokens too, unless told otherwise.
     """
 
     def __init__(self, module: nn.Module, preprocess: Preprocess, sha256: str) -> None:
         self.module = module.eval().requires_grad_(False)
         self.preprocess = preprocess
         self.sha256 = sha256
+        self.patch_mean = False
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self._mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1) * 255
@@ -68,12 +72,13 @@ class Tower:
         return self
 
     @torch.inference_mode()
-    def features(self, views: np.ndarray, patch_mean: bool = False) -> np.ndarray:
+    def features(self, views: np.ndarray, patch_mean: bool | None = None) -> np.ndarray:
         """Class tokens of every block, before any projection.
 
         Args:
             views: ``[n, size, size, 3]``, dtype ``uint8``.
-            patch_mean: also return the mean of the patch tokens of every block.
+            patch_mean: also return the mean of the patch tokens of every block; ``None`` for what the
+                tower's attribute says.
 
         Returns:
             ``[n, blocks, width]``, or ``[n, 2 * blocks, width]`` with the patch means after the
@@ -87,7 +92,7 @@ class Tower:
             pixels, intermediates_only=True, output_extra_tokens=True
         )
         tokens = [prefix[:, 0] for prefix in out["image_intermediates_prefix"]]
-        if patch_mean:
+        if self.patch_mean if patch_mean is None else patch_mean:
             tokens += [grid.float().mean(dim=(2, 3)) for grid in out["image_intermediates"]]
         return torch.stack([t.float() for t in tokens], dim=1).cpu().numpy()
 
@@ -98,7 +103,7 @@ def load_tower(folder: Path) -> Tower:
     Raises:
         ModelError: something is missing, altered or unreadable.
     """
-    card = read_card(folder / TOWER_CARD)
+    card = read_tower_card(folder)
     verify_files(folder, card["files"])
     weights = folder / card["weights"]
     return Tower(
@@ -152,6 +157,24 @@ def read_card(path: Path) -> dict[str, Any]:
         raise ModelError(f"cannot read {path}: {error}") from None
     if not isinstance(card, dict):
         raise ModelError(f"{path} is not a card: a JSON object is expected")
+    return card
+
+
+def read_tower_card(folder: Path) -> dict[str, Any]:
+    """Read a tower folder's card.
+
+    Raises:
+        ModelError: it is missing, or lacks what a tower needs.
+    """
+    path = folder / TOWER_CARD
+    card = read_card(path)
+    try:
+        Preprocess.from_dict(card["preprocess"])
+        known = card["weights"] in dict(card["files"]) and bool(card["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the card {path} is not usable: {error!r}") from None
+    if not known:
+        raise ModelError(f"the card {path} is not usable: it names no hash of its weights")
     return card
 
 

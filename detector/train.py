@@ -35,7 +35,8 @@ class Recipe:
     """Choices of a fit.
 
     Attributes:
-        l2: penalty of the logistic regression.
+        l2_whole, l2_native: penalty of the logistic regression on each kind of view.
+        components: principal components of the features that are kept.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
         false_positive_rate: of the ``ai`` threshold, on laundered reals.
@@ -43,7 +44,9 @@ class Recipe:
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
     """
 
-    l2: float = 1e-2
+    l2_whole: float = 0.1
+    l2_native: float = 0.3
+    components: int = 1024
     folds: int = 5
     power: float = 0.5
     false_positive_rate: float = 0.01
@@ -88,7 +91,7 @@ def held_out(
     """Fit the probes on everything, and score every sample by probes that never saw its group.
 
     Args:
-        length: number of leading features used (the class tokens of every block).
+        length: number of leading features used.
 
     Raises:
         AidetectError: one of the classes or kinds is missing, or there are too few groups.
@@ -109,13 +112,14 @@ def held_out(
         weights = balanced_weights(labels, sources, groups, recipe.power)
         fold = group_folds(groups, labels.tolist(), recipe.folds)
         logits = np.empty(len(mine))
+        l2 = recipe.l2_whole if kind == "whole" else recipe.l2_native
         for k in range(recipe.folds):
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
             train = fold != k
-            probe = fit_probe(x[train], labels[train], weights[train], recipe.l2)
+            probe = fit_probe(x[train], labels[train], weights[train], l2, components=recipe.components)
             logits[~train] = probe.logits(x[~train])
         on_stage(f"{kind} view: final fit on {len(mine)} views")
-        probes[kind] = fit_probe(x, labels, weights, recipe.l2)
+        probes[kind] = fit_probe(x, labels, weights, l2, components=recipe.components)
         for sample, logit in zip(mine, logits, strict=True):
             example = examples[sample.example]
             key = (f"{example.group}|{example.original or example.name}", sample.copy)
@@ -234,10 +238,10 @@ def fit_model(
 
 
 def blocks_length(tower: Tower) -> int:
-    """Length of the class tokens of every block, flattened."""
+    """Length of a view's features: class token and mean of the patch tokens of every block."""
     size = tower.preprocess.size
     blank = np.zeros((1, size, size, 3), np.uint8)
-    return int(tower.features(blank)[0].size)
+    return int(tower.features(blank, patch_mean=True)[0].size)
 
 
 def write_model(
@@ -275,8 +279,8 @@ def write_model(
         "name": folder.resolve().name,
         "date": datetime.now(UTC).date().isoformat(),
         "tower": dict(tower_card),
-        "features": "class token of every block, before projection",
-        "probe": {"file": PROBE_FILE, "length": len(next(iter(probes.values())).weight)},
+        "features": "class token and mean of the patch tokens of every block, before projection",
+        "probe": {"file": PROBE_FILE, "length": len(next(iter(probes.values())).weight), "patch_mean": True},
         "modes": dict(modes),
         **details,
         "files": files,
