@@ -8,7 +8,7 @@ import click
 
 from aidetect.detector.errors import ModelError
 
-from .common import CONTEXT, ExitCode, ends_quietly, errors_for_people, say, visible
+from .common import CONTEXT, CommandError, ExitCode, ends_quietly, errors_for_people, say, visible
 
 
 @click.group(context_settings=CONTEXT)
@@ -58,6 +58,22 @@ def show(name: str | None) -> None:
     with errors_for_people():
         card = read_model_card(name or DEFAULT_MODEL)
     click.echo(json.dumps(card.data, indent=2, ensure_ascii=False))
+
+
+@models.command()
+@click.argument("name", required=False, metavar="[NAME|PATH]")
+@ends_quietly
+def card(name: str | None) -> None:
+    """Print a model's card for people: what it is made of and how often it errs (Markdown)."""
+    from aidetect.detector.model import DEFAULT_MODEL, read_model_card
+    from aidetect.detector.modelcard import FILE
+
+    with errors_for_people():
+        folder = read_model_card(name or DEFAULT_MODEL).folder
+    try:
+        click.echo((folder / FILE).read_text(encoding="utf-8"), nl=False)
+    except OSError:
+        raise CommandError(f"the model has no {FILE}; try: aidetect models show") from None
 
 
 @models.command()

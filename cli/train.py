@@ -143,6 +143,7 @@ def _train(
     from aidetect.detector.device import choose
     from aidetect.detector.features import FeatureCache, extract
     from aidetect.detector.model import load_card_tower, tower_reference
+    from aidetect.detector.selftest import add_selftest
     from aidetect.detector.train import Recipe, fit_model, write_model
 
     start = time.monotonic()
@@ -173,12 +174,18 @@ def _train(
             on_progress=advance,
             on_error=note,
         )
-    tell = (lambda text: None) if quiet else (lambda text: say(f"aidetect: {text}"))
+
+    def tell(text: str) -> None:
+        if not quiet:
+            say(f"aidetect: {text}")
+
     given = {name: options[name] for name in ("folds",) if options[name] is not None}
     recipe = Recipe(**given)
     fitted = fit_model(examples, samples, cache, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
-    card = write_model(output, fitted.probes, fitted.modes, {**reference, "sha256": tower.sha256}, details)
+    card = write_model(output, fitted, {**reference, "sha256": tower.sha256}, details)
+    tell("scoring the self-test picture")
+    add_selftest(output)
     cache.close()
     click.echo(
         json.dumps(

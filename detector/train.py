@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from . import modelcard
 from .checksum import file_sha256
 from .dataset import Example
 from .errors import AidetectError
+from .evaluation import MIX, Evaluation, Scored, evaluate
 from .features import FeatureCache, Sample
 from .fit import balanced_weights, fit_probe, group_folds, platt
-from .metrics import rate, roc_auc, tpr_at_fpr
-from .model import CARD_SCHEMA, MODEL_CARD
+from .metrics import number, roc_auc
+from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
+from .plots import write_plots
 from .probe import KINDS, Calibration, LinearProbe
 from .tower import Tower
 
@@ -131,7 +134,7 @@ def held_out(
     return probes, Pictures([named[key] for key in keys], copies, columns)
 
 
-def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, dict[str, float]]:
+def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
     """Calibration and thresholds of a mode, on held-out logits of the laundered copies.
 
     Without laundered copies the clean ones are used.
@@ -153,54 +156,66 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     reals, fakes = np.sort(probability[labels == 0]), np.sort(probability[labels == 1])
     ai = float(reals[min(len(reals) - 1, int(np.ceil((1 - recipe.false_positive_rate) * len(reals))))])
     real = float(fakes[int(np.floor(recipe.miss_rate * len(fakes)))])
-    return calibration, {"ai": round(ai, 4), "real": round(min(real, ai), 4)}
+    return calibration, Thresholds(ai=round(ai, 4), real=round(min(real, ai), 4))
 
 
-def error_rates(
-    pictures: Pictures, calibration: Calibration, thresholds: Mapping[str, float], mode: str
-) -> dict[str, Any]:
-    """False positive rate and recall at the thresholds with n and 95 % Wilson intervals."""
-    raw = pictures.joined(calibration, mode)
-    usable = ~np.isnan(raw)
-    rows = usable & (pictures.copies > 0) if (pictures.copies > 0).any() else usable
-    probability = 1 / (1 + np.exp(-(calibration.slope * raw + calibration.intercept)))
-    called = probability >= thresholds["ai"]
-    content = np.array([example.content for example in pictures.examples])
-    polished = np.array([example.source.startswith("polished-") for example in pictures.examples])
-    real, fake = rows & (pictures.labels == 0), rows & (pictures.labels == 1)
+def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds, mode: str) -> list[Scored]:
+    """Held-out scores of a mode, as evaluation counts them; clean copies and the laundered ``mix``."""
+    found = []
+    for i, logit in enumerate(pictures.joined(calibration, mode)):
+        if np.isnan(logit):
+            continue
+        example, copy = pictures.examples[i], int(pictures.copies[i])
+        probability = calibration.probability(float(logit))
+        found.append(
+            Scored(
+                name=f"{example.group}/{example.original or example.name}",
+                label=example.label,
+                generator=example.generator,
+                source=example.source,
+                group=example.group,
+                content=example.content,
+                logit=float(logit),
+                probability=probability,
+                verdict=thresholds.verdict(probability),
+                condition=MIX if copy else "clean",
+            )
+        )
+    return found
 
-    def part(mask: np.ndarray) -> dict[str, Any]:
-        return rate(int(called[mask].sum()), int(mask.sum())).to_dict()
 
-    result: dict[str, Any] = {
-        "measured_on": "pictures of held-out repositories, laundered at random",
-        "false_positive_rate": part(real),
-        "recall": part(fake),
-        "missed_as_real": rate(
-            int((probability[fake] < thresholds["real"]).sum()), int(fake.sum())
-        ).to_dict(),
-        "auc": round(float(roc_auc(pictures.labels[rows], raw[rows])), 4),
-        "recall_at_1_percent_fpr": round(float(tpr_at_fpr(pictures.labels[rows], raw[rows], 0.01)), 4),
-        "polished_false_positive_rate": part(real & polished),
-        "by_content": {},
+def error_rates(evaluation: Evaluation) -> dict[str, Any]:
+    """What a card says of a mode's errors: on the laundered mix, or on clean pictures without one."""
+    condition = evaluation.conditions.get(MIX) or evaluation.conditions["clean"]
+    laundering = "laundered at random" if condition.name == MIX else "as they are"
+    polished = condition.polished
+    return {
+        "measured_on": f"pictures of held-out repositories, {laundering}",
+        "false_positive_rate": condition.fpr.to_dict(),
+        "recall": condition.recall.to_dict(),
+        "missed_as_real": condition.missed.to_dict(),
+        "auc": number(condition.auc),
+        "recall_at_1_percent_fpr": condition.tpr_at_1.to_dict(),
+        "polished_false_positive_rate": polished.fpr.to_dict() if polished else None,
+        "by_content": {c.name: c.to_dict() for c in condition.content},
     }
-    for name in sorted(set(content)):
-        mine = content == name
-        result["by_content"][name] = {
-            "false_positive_rate": part(real & mine),
-            "recall": part(fake & mine),
-            "too_few": bool((real & mine).sum() < 30),
-        }
-    return result
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model, not yet written: probes, modes and further entries of its card."""
+    """A fitted model, not yet written.
+
+    Attributes:
+        probes: by kind of view.
+        modes, details: entries of its card.
+        evaluations, scores: held-out errors and scores by mode.
+    """
 
     probes: dict[str, LinearProbe]
     modes: dict[str, Any]
     details: dict[str, Any]
+    evaluations: dict[str, Evaluation]
+    scores: dict[str, list[Scored]]
 
 
 def fit_model(
@@ -218,14 +233,16 @@ def fit_model(
     """
     length = blocks_length(tower)
     probes, pictures = held_out(examples, samples, cache, recipe, length, on_stage)
-    modes = {}
+    modes, evaluations, scores = {}, {}, {}
     for mode, views in DEFAULT_MODES.items():
         calibration, thresholds = calibrate(pictures, mode, recipe)
+        scores[mode] = scored(pictures, calibration, thresholds, mode)
+        evaluations[mode] = evaluate(scores[mode], thresholds)
         modes[mode] = {
             "views": views,
             "calibration": vars(calibration),
-            "thresholds": thresholds,
-            "error_rates": error_rates(pictures, calibration, thresholds, mode),
+            "thresholds": vars(thresholds),
+            "error_rates": error_rates(evaluations[mode]),
         }
     training = {
         "sha256": data_sha256(examples, samples),
@@ -234,7 +251,8 @@ def fit_model(
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
     }
-    return Fitted(probes, modes, {"training": training, "recipe": vars(recipe)})
+    details = {"training": training, "recipe": vars(recipe)}
+    return Fitted(probes, modes, details, evaluations, scores)
 
 
 def blocks_length(tower: Tower) -> int:
@@ -245,18 +263,15 @@ def blocks_length(tower: Tower) -> int:
 
 
 def write_model(
-    folder: Path,
-    probes: Mapping[str, LinearProbe],
-    modes: Mapping[str, Any],
-    tower_card: Mapping[str, Any],
-    details: Mapping[str, Any],
+    folder: Path, fitted: Fitted, tower_card: Mapping[str, Any], details: Mapping[str, Any]
 ) -> Path:
-    """Write a model folder: probe tensors and card, with the hash of every file.
+    """Write a model folder: probe tensors, ``MODEL_CARD.md``, plots when matplotlib is there, and the card.
+
+    The card holds the hash of every file written here.
 
     Args:
-        modes: by name: ``views, calibration, thresholds, error_rates``.
         tower_card: the card's ``tower`` object.
-        details: further entries of the card, e.g. the training data's hash.
+        details: further entries of the card.
 
     Returns:
         The card's path.
@@ -265,29 +280,35 @@ def write_model(
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
-    for kind, probe in probes.items():
+    for kind, probe in fitted.probes.items():
         tensors[f"{kind}.weight"] = np.ascontiguousarray(probe.weight, dtype=np.float32)
         tensors[f"{kind}.bias"] = np.array([probe.bias], dtype=np.float32)
     save_file(tensors, folder / PROBE_FILE)
-    files = {
-        path.name: file_sha256(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MODEL_CARD
-    }
+    length = len(next(iter(fitted.probes.values())).weight)
     card = {
         "schema": CARD_SCHEMA,
         "name": folder.resolve().name,
         "date": datetime.now(UTC).date().isoformat(),
         "tower": dict(tower_card),
         "features": "class token and mean of the patch tokens of every block, before projection",
-        "probe": {"file": PROBE_FILE, "length": len(next(iter(probes.values())).weight), "patch_mean": True},
-        "modes": dict(modes),
+        "probe": {"file": PROBE_FILE, "length": length, "patch_mean": True},
+        "modes": fitted.modes,
+        **fitted.details,
         **details,
-        "files": files,
     }
+    (folder / modelcard.FILE).write_text(modelcard.render(card, fitted.evaluations), encoding="utf-8")
+    written = [folder / PROBE_FILE, folder / modelcard.FILE, *_plots(fitted, folder)]
+    card["files"] = {path.name: file_sha256(path) for path in written}
     path = folder / MODEL_CARD
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _plots(fitted: Fitted, folder: Path) -> list[Path]:
+    try:
+        return write_plots(fitted.evaluations["standard"], fitted.scores["standard"], folder)
+    except AidetectError:  # matplotlib is an extra
+        return []
 
 
 def data_sha256(examples: Sequence[Example], samples: Sequence[Sample]) -> str:

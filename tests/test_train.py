@@ -121,7 +121,13 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     again = run("--ai", labelled / "ai", "--real", labelled / "real", "-o", tmp_path / "again", *common)
     assert again.exit_code == 0
     other = json.loads((tmp_path / "again" / "model.json").read_text())
-    assert other["files"] == card["files"]
+    assert other["files"]["probe.safetensors"] == card["files"]["probe.safetensors"]
+    text = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
+    assert "# mine" in text
+    assert "24 AI, 24 real" in text
+    assert CliRunner().invoke(main, ["models", "card", str(tmp_path / "mine")]).stdout == text
+    doctor = CliRunner().invoke(main, ["doctor", "--model", str(tmp_path / "mine"), "--device", "cpu"])
+    assert "self-test    ok" in doctor.stdout
     words = ["scan", str(labelled), "--model", str(tmp_path / "mine"), "--format", "jsonl"]
     scanned = CliRunner().invoke(main, words)
     records: list[Any] = [json.loads(line) for line in scanned.stdout.splitlines()]
@@ -139,7 +145,7 @@ def test_train_reads_an_index_of_a_shard_and_resumes(
     calls = []
     compute = Tower.features
 
-    def counted(self: Tower, views: np.ndarray, patch_mean: bool = False) -> np.ndarray:
+    def counted(self: Tower, views: np.ndarray, patch_mean: bool | None = None) -> np.ndarray:
         calls.append(len(views))
         return compute(self, views, patch_mean)
 
@@ -147,10 +153,11 @@ def test_train_reads_an_index_of_a_shard_and_resumes(
     words = ["--index", labelled / "index.csv", "--tower", tiny_model_folder.parent / "tiny-tower"]
     words += ["--folds", "2", "--copies", "0", "--cache", tmp_path / "cache.sqlite"]
     assert run(*words, "-o", tmp_path / "one").exit_code == 0
-    assert sum(calls) > 48
+    first = sum(calls)
+    assert first > 96
     calls.clear()
     assert run(*words, "-o", tmp_path / "two").exit_code == 0
-    assert sum(calls) <= 1
+    assert sum(calls) <= first - 96  # what is left is the self-test
 
 
 def test_train_says_what_is_missing(labelled: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
