@@ -153,11 +153,10 @@ def test_train_reads_an_index_of_a_shard_and_resumes(
     words = ["--index", labelled / "index.csv", "--tower", tiny_model_folder.parent / "tiny-tower"]
     words += ["--folds", "2", "--copies", "0", "--cache", tmp_path / "cache.sqlite"]
     assert run(*words, "-o", tmp_path / "one").exit_code == 0
-    first = sum(calls)
-    assert first > 96
+    assert sum(calls) > 90
     calls.clear()
     assert run(*words, "-o", tmp_path / "two").exit_code == 0
-    assert sum(calls) <= first - 96  # what is left is the self-test
+    assert sum(calls) < 20  # what is left is the self-test
 
 
 def test_train_says_what_is_missing(labelled: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
