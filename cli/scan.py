@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections import Counter
@@ -194,7 +195,10 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
     code = _run(sources, options) if sources else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: nothing to scan: no images found (see --all-files, --hidden, --include)")
-    if not options["exit_zero"] or code in (ExitCode.MODEL, ExitCode.INTERRUPTED):
+    if code == ExitCode.INTERRUPTED:  # now, though a reading thread may hang in a pipe or a dead mount
+        sys.stdout.flush()
+        os._exit(int(code))
+    if not options["exit_zero"] or code == ExitCode.MODEL:
         raise SystemExit(int(code))
 
 

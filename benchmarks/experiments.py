@@ -1,0 +1,124 @@
+"""The table of experiments behind the probe: what each choice gives on held-out repositories.
+
+    python benchmarks/experiments.py --index ../shared/corpus/index.csv --cache features.sqlite
+
+Reads features that `aidetect train` has cached (clean copies and one laundered copy) and prints, for each
+choice, measures of pictures whose repository the probe had not seen, in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aidetect.detector.dataset import Example, read_index
+from aidetect.detector.features import FeatureCache, Sample
+from aidetect.detector.fit import balanced_weights, fit_probe, group_folds
+from aidetect.detector.metrics import roc_auc, threshold_at_fpr
+
+
+def cached(examples: Sequence[Example], cache: FeatureCache, tag: str) -> list[Sample]:
+    """Samples of copies 0 and 1 that the cache holds."""
+    found = []
+    for copy in (0, 1):
+        for index, example in enumerate(examples):
+            request = f"{example.path.resolve()}|{example.member}|{example.view}|{copy}|{tag}"
+            found += [Sample(index, kind, copy, key) for kind, key in cache.known(request) or []]
+    return found
+
+
+class Bench:
+    """Features in memory, and held-out measures of one choice at a time."""
+
+    def __init__(self, examples: Sequence[Example], samples: Sequence[Sample], cache: FeatureCache) -> None:
+        self.examples = examples
+        self.samples = {k: [s for s in samples if s.kind == k] for k in ("whole", "native")}
+        self.x = {k: np.stack([cache.get(s.key) for s in v]) for k, v in self.samples.items()}
+        self.length = self.x["whole"].shape[1]
+
+    def held_out(
+        self, kind: str, columns: slice, l2: float, components: int, power: float, train_on: str
+    ) -> dict[tuple[str, int], float]:
+        """Held-out logits by (picture, copy)."""
+        samples = self.samples[kind]
+        mine = [self.examples[s.example] for s in samples]
+        labels = np.array([e.label for e in mine])
+        copies = np.array([s.copy for s in samples])
+        groups, sources = [e.group for e in mine], [e.source for e in mine]
+        weights = balanced_weights(labels, sources, groups, power)
+        fold = group_folds(groups, labels.tolist(), 5)
+        used = np.ones(len(mine), bool) if train_on == "both" else copies == (train_on == "laundered")
+        logits = np.empty(len(mine))
+        x = self.x[kind][:, columns]
+        for k in range(5):
+            train = (fold != k) & used
+            probe = fit_probe(x[train], labels[train], weights[train], l2, components=components)
+            logits[fold == k] = probe.logits(x[fold == k])
+        names = [(f"{e.group}|{e.original}", s.copy) for e, s in zip(mine, samples, strict=True)]
+        return dict(zip(names, logits.tolist(), strict=True))
+
+    def row(self, name: str, logits: dict[tuple[str, int], float]) -> None:
+        """Print one row: measures on clean and on laundered copies."""
+        label = {f"{e.group}|{e.original}": e for e in self.examples}
+        cells = [name]
+        for copy in (0, 1):
+            keys = [key for key in logits if key[1] == copy]
+            truth = np.array([label[key[0]].label for key in keys])
+            z = np.array([logits[key] for key in keys])
+            polished = np.array([label[key[0]].source.startswith("polished-") for key in keys])
+            at_1, at_5 = threshold_at_fpr(truth, z, 0.01), threshold_at_fpr(truth, z, 0.05)
+            cells += [f"{roc_auc(truth, z):.4f}", f"{(z[truth == 1] >= at_1).mean():.3f}"]
+            cells += [f"{(z[truth == 1] >= at_5).mean():.3f}", f"{(z[polished] >= at_5).mean():.3f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def joined(
+    whole: dict[tuple[str, int], float], native: dict[tuple[str, int], float], share: float
+) -> dict[tuple[str, int], float]:
+    """Logits averaged over the pictures that have both views."""
+    return {key: share * whole[key] + (1 - share) * native[key] for key in whole if key in native}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--index", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--tower-sha", default="8f8b0b867e8ed88c")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
+    arguments = parser.parse_args()
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    examples = read_index(arguments.index)
+    cache = FeatureCache(arguments.cache)
+    bench = Bench(examples, cached(examples, cache, f"{arguments.tower_sha}:{arguments.dtype}"), cache)
+    half = bench.length // 2
+    columns = {"class": slice(0, half), "mean": slice(half, None), "class + mean": slice(None)}
+    measures = ["AUC", "TPR@1%", "TPR@5%", "polished@5%"]
+    head = ["choice", *(f"clean {m}" for m in measures), *(f"laundered {m}" for m in measures)]
+    print("| " + " | ".join(head) + " |\n" + "| " + " | ".join(["---"] * len(head)) + " |")
+    shipped = {"whole": 0.1, "native": 0.3}
+    choices: list[tuple[str, str, float, int, float, str]] = []
+    for kind, l2 in shipped.items():
+        choices.append((kind, "class + mean", l2, 1024, 0.5, "both"))
+        if not arguments.quick:
+            choices += [(kind, "class", l2, 1024, 0.5, "both"), (kind, "mean", l2, 1024, 0.5, "both")]
+            choices += [(kind, "class + mean", l2 * f, 1024, 0.5, "both") for f in (0.1, 10)]
+            choices += [(kind, "class + mean", l2, n, 0.5, "both") for n in (256, 2048)]
+            choices += [(kind, "class + mean", l2, 1024, p, "both") for p in (0.0, 1.0)]
+            choices += [(kind, "class + mean", l2, 1024, 0.5, t) for t in ("clean", "laundered")]
+    kept = {}
+    for kind, tokens, l2, components, power, train_on in choices:
+        logits = bench.held_out(kind, columns[tokens], l2, components, power, train_on)
+        name = f"{kind}: {tokens}, l2 {l2:g}, {components} components, power {power:g}, fitted on {train_on}"
+        bench.row(name, logits)
+        kept.setdefault(kind, logits)
+    for share in (0.3, 0.4, 0.5, 0.6, 0.7):
+        bench.row(f"joined, share of whole {share}", joined(kept["whole"], kept["native"], share))
+
+
+if __name__ == "__main__":
+    main()
