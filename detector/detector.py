@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from .attribution import generators
 from .caution import cautions
 from .device import Device, choose
 from .errors import AidetectError, InputError
@@ -40,6 +41,7 @@ class _Result:
     kinds: list[str]
     boxes: list[tuple[int, int, int, int]]
     logits: list[float] = field(default_factory=list)
+    families: list[np.ndarray] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -254,6 +256,10 @@ class Detector:
                 logits[rows] = probe.logits(features[rows])
         for (result, _), logit in zip(batch, logits, strict=True):
             result.logits.append(float(logit))
+        for (result, view), vector in zip(batch, features, strict=True):
+            if view.kind in self.model.families:
+                family_probe = self.model.families[view.kind]
+                result.families.append(family_probe.log_probabilities(vector[None])[0])
         share = (time.perf_counter() - start) / len(batch)
         for result, _ in batch:
             result.seconds += share
@@ -310,6 +316,9 @@ class Detector:
         record.logit = logit
         record.probability = self.calibration.probability(logit)
         record.verdict = self.thresholds.verdict(record.probability)
+        if result.families:
+            names = next(iter(self.model.families.values())).names
+            record.generators = generators(record.probability, result.kinds, result.families, names)
         return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,19 +58,7 @@ def fit_probe(
     Returns:
         The probe, with standardisation folded into its weights.
     """
-    standard = standardise(features, weights)
-    x = torch.empty(features.shape, dtype=torch.float32)
-    for start in range(0, len(features), 4096):
-        block = features[start : start + 4096].astype(np.float32)
-        x[start : start + 4096] = torch.from_numpy((block - standard.mean) / standard.std)
-    rank = min(components, *x.shape)
-    basis = torch.eye(x.shape[1])
-    if rank < x.shape[1]:
-        generator = torch.random.get_rng_state()
-        torch.manual_seed(0)
-        _, _, basis = torch.svd_lowrank(x, q=rank, niter=2)
-        torch.random.set_rng_state(generator)
-    x = x @ basis
+    x, unfold = reduced(features, weights, components)
     sign = torch.from_numpy(np.where(labels > 0, 1.0, -1.0).astype(np.float32))
     share = torch.from_numpy((weights / weights.sum()).astype(np.float32))
     w = torch.zeros(x.shape[1], requires_grad=True)
@@ -91,8 +79,45 @@ def fit_probe(
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    weight = (basis @ w.detach()).numpy() / standard.std
-    return LinearProbe(weight.astype(np.float32), float(b.item() - np.dot(weight, standard.mean)))
+    weight, shift = unfold(w.detach())
+    return LinearProbe(weight.astype(np.float32), float(b.item() - shift))
+
+
+def reduced(
+    features: np.ndarray, weights: np.ndarray, components: int
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], tuple[np.ndarray, float]]]:
+    """Leading principal components of standardised features, and the way back.
+
+    The components come from a randomised singular value decomposition (Halko et al., 2011), seeded.
+
+    Args:
+        features: ``[n, d]``, any float dtype.
+        weights: ``[n]``, positive.
+        components: number kept; all features when there are no more than that.
+
+    Returns:
+        The reduced features ``[n, r]``, and a function that turns weights ``[r]`` on them into weights
+        ``[d]`` on the features as they were and the constant to take from the bias.
+    """
+    standard = standardise(features, weights)
+    x = torch.empty(features.shape, dtype=torch.float32)
+    for start in range(0, len(features), 4096):
+        block = features[start : start + 4096].astype(np.float32)
+        x[start : start + 4096] = torch.from_numpy((block - standard.mean) / standard.std)
+    rank = min(components, *x.shape)
+    basis: torch.Tensor | None = None
+    if rank < x.shape[1]:
+        state = torch.random.get_rng_state()
+        torch.manual_seed(0)
+        _, _, basis = torch.svd_lowrank(x, q=rank, niter=2)
+        torch.random.set_rng_state(state)
+        x = x @ basis
+
+    def unfold(w: torch.Tensor) -> tuple[np.ndarray, float]:
+        full = (w if basis is None else basis @ w).numpy() / standard.std
+        return full, float(np.dot(full, standard.mean))
+
+    return x, unfold
 
 
 def platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

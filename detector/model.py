@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import platformdirs
 
 from .checksum import file_sha256, verify_files
 from .errors import ModelError
-from .probe import Calibration, LinearProbe, calibration_from, load_probes
+from .probe import Calibration, FamilyProbe, LinearProbe, calibration_from, load_families, load_probes
 from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card, read_tower_card
 from .views import ViewPlan
 
@@ -96,11 +96,12 @@ class Card:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model ready to score: card, tower and probes."""
+    """A model ready to score: card, tower, probes, and family probes where it has attribution."""
 
     card: Card
     tower: Tower
     probes: Mapping[str, LinearProbe]
+    families: Mapping[str, FamilyProbe] = field(default_factory=dict)
 
 
 def shipped_folder() -> Path:
@@ -201,11 +202,13 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
         tower.patch_mean = bool(card.data["probe"].get("patch_mean", False))
         length = int(card.data["probe"]["length"])
         probes = load_probes(card.folder / card.data["probe"]["file"], length)
+        names = tuple(card.data.get("attribution", {}).get("names", ()))
+        families = load_families(card.folder / card.data["probe"]["file"], length, names) if names else {}
         for mode in card.data["modes"]:
             card.calibration(mode), card.thresholds(mode), card.plan(mode, 224, "bicubic")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the card {card.folder / MODEL_CARD} is not usable: {error!r}") from None
-    return Model(card, tower, probes)
+    return Model(card, tower, probes, families)
 
 
 def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:

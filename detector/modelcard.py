@@ -51,7 +51,24 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     parts.append(_categories("source", reals, ("fpr",)))
     parts.append("### By content")
     parts.append(_categories("content", condition.content, ("recall", "recall_at_5", "fpr")))
+    if "attribution" in card:
+        parts += _attribution(card["attribution"])
     return "\n\n".join(parts) + "\n"
+
+
+def _attribution(found: Mapping[str, Any]) -> list[str]:
+    names = list(found["names"])
+    top_1, top_3 = found["top_1"], found["top_3"]
+    text = (
+        f"Measured on {top_1['n']} {found['measured_on']}, clean and laundered: the true family comes first "
+        f"for {100 * top_1['value']:.1f} % ({100 * top_1['low']:.1f}-{100 * top_1['high']:.1f}), among the "
+        f"first three for {100 * top_3['value']:.1f} % ({100 * top_3['low']:.1f}-{100 * top_3['high']:.1f}). "
+        "Rows: the truth; columns: what was named."
+    )
+    rows = [
+        [truth, *(str(counts.get(name, 0)) for name in names)] for truth, counts in found["confusion"].items()
+    ]
+    return ["## Generator families", text, _table(["", *names], rows)]
 
 
 _TITLES = {"recall": "recall", "recall_at_5": "recall at 5 % FPR", "fpr": "called ai"}

@@ -40,6 +40,28 @@ class LinearProbe:
         return np.asarray(flat @ self.weight.astype(np.float64) + self.bias)
 
 
+@dataclass(frozen=True, eq=False)
+class FamilyProbe:
+    """A multinomial linear probe for one kind of view.
+
+    Attributes:
+        names: families, in the order of the rows.
+        weight: ``[families, length]``, dtype ``float32``; standardisation is folded in.
+        bias: ``[families]``.
+    """
+
+    names: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def log_probabilities(self, features: np.ndarray) -> np.ndarray:
+        """``[n, families]`` log-probabilities, given that the picture is AI-generated."""
+        flat = features.reshape(len(features), -1).astype(np.float64)
+        scores = flat @ self.weight.astype(np.float64).T + self.bias
+        top = scores.max(axis=1, keepdims=True)
+        return np.asarray(scores - top - np.log(np.exp(scores - top).sum(axis=1, keepdims=True)))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """How the view logits of one mode become a logit and a probability.
@@ -98,6 +120,25 @@ def load_probes(path: Path, length: int) -> dict[str, LinearProbe]:
                 f"{path}: the {kind} probe takes {weight.size} features, the tower gives {length}"
             )
         probes[kind] = LinearProbe(weight, float(bias.reshape(-1)[0]))
+    return probes
+
+
+def load_families(path: Path, length: int, names: tuple[str, ...]) -> dict[str, FamilyProbe]:
+    """Read the family probes of a model: tensors ``families.<kind>.weight`` and ``families.<kind>.bias``.
+
+    Raises:
+        ModelError: a tensor is missing or of another shape.
+    """
+    tensors = read_tensors(path)
+    probes = {}
+    for kind in KINDS:
+        try:
+            weight, bias = tensors[f"families.{kind}.weight"], tensors[f"families.{kind}.bias"]
+        except KeyError as error:
+            raise ModelError(f"{path} lacks the tensor {error}") from None
+        if weight.shape != (len(names), length) or bias.shape != (len(names),):
+            raise ModelError(f"{path}: the {kind} family probe does not fit its {len(names)} names")
+        probes[kind] = FamilyProbe(names, weight, bias.astype(np.float64))
     return probes
 
 

@@ -38,6 +38,8 @@ class Record:
         frame, frames: index of the frame scored highest, and how many the container has.
         logit: raw logit; positive speaks for AI.
         probability: calibrated probability, 0..1, for a prior of one half.
+        generators: probabilities of generator families, highest first; ``None`` when the model has no
+            attribution. Their sum is at most ``probability``.
         verdict: ``ai``, ``uncertain`` or ``real``.
         thresholds: the probabilities that separate the verdicts.
         views: per-view logits of that frame.
@@ -58,6 +60,7 @@ class Record:
     frames: int | None = None
     logit: float | None = None
     probability: float | None = None
+    generators: dict[str, float] | None = None
     verdict: str | None = None
     thresholds: Thresholds | None = None
     views: list[ViewScore] = field(default_factory=list)
@@ -81,7 +84,7 @@ class Record:
                 "frames": self.frames,
             },
             "logit": self.logit,
-            "type": {"ai_generated": self.probability},
+            "type": self._type(),
             "verdict": self.verdict,
             "thresholds": (
                 {"ai": self.thresholds.ai, "real": self.thresholds.real} if self.thresholds else None
@@ -90,6 +93,12 @@ class Record:
             "warnings": self.warnings,
             "milliseconds": round(self.milliseconds, 1),
         }
+
+    def _type(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"ai_generated": self.probability}
+        if self.generators is not None:
+            found["ai_generators"] = self.generators
+        return found
 
 
 def printable(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from . import modelcard
+from .attribution import family_of, fit_families
 from .checksum import file_sha256
 from .dataset import Example
 from .errors import AidetectError
 from .evaluation import MIX, Evaluation, Scored, evaluate
 from .features import FeatureCache, Sample
 from .fit import balanced_weights, fit_probe, group_folds, platt
-from .metrics import number, roc_auc
+from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
 from .plots import write_plots
-from .probe import KINDS, Calibration, LinearProbe
+from .probe import KINDS, Calibration, FamilyProbe, LinearProbe
 from .tower import Tower
 
 PROBE_FILE = "probe.safetensors"
@@ -209,6 +211,7 @@ class Fitted:
         probes: by kind of view.
         modes, details: entries of its card.
         evaluations, scores: held-out errors and scores by mode.
+        families, attribution: family probes and what was measured of them; empty with under two families.
     """
 
     probes: dict[str, LinearProbe]
@@ -216,6 +219,8 @@ class Fitted:
     details: dict[str, Any]
     evaluations: dict[str, Evaluation]
     scores: dict[str, list[Scored]]
+    families: dict[str, FamilyProbe]
+    attribution: dict[str, Any]
 
 
 def fit_model(
@@ -252,7 +257,73 @@ def fit_model(
         "copies": sorted({s.copy for s in samples}),
     }
     details = {"training": training, "recipe": vars(recipe)}
-    return Fitted(probes, modes, details, evaluations, scores)
+    families, attribution = fit_attribution(examples, samples, cache, recipe, length, on_stage)
+    return Fitted(probes, modes, details, evaluations, scores, families, attribution)
+
+
+def fit_attribution(
+    examples: Sequence[Example],
+    samples: Sequence[Sample],
+    cache: FeatureCache,
+    recipe: Recipe,
+    length: int,
+    on_stage: Callable[[str], None] = lambda text: None,
+) -> tuple[dict[str, FamilyProbe], dict[str, Any]]:
+    """Fit the family probes on AI pictures, and measure them on groups they never saw.
+
+    A family with pictures from one group alone cannot be measured so, and is left out of the figures.
+
+    Returns:
+        Probes by kind of view, and ``names, top_1, top_3, confusion`` (joined over kinds of view); both
+        empty with fewer than two families or groups.
+    """
+    wanted = [s for s in samples if examples[s.example].label and family_of(examples[s.example].generator)]
+    family = {s.example: str(family_of(examples[s.example].generator)) for s in wanted}
+    by_kind = {kind: [s for s in wanted if s.kind == kind] for kind in KINDS}
+    names = tuple(sorted(set(family.values())))
+    complete = all({family[s.example] for s in mine} == set(names) for mine in by_kind.values())
+    if len(names) < 2 or not complete or len({examples[s.example].group for s in wanted}) < 2:
+        return {}, {}
+    probes = {}
+    rows: dict[tuple[str, int], list[np.ndarray]] = {}
+    truth: dict[tuple[str, int], str] = {}
+    for kind, mine in by_kind.items():
+        on_stage(f"{kind} view: families")
+        target = [family[s.example] for s in mine]
+        groups = [examples[s.example].group for s in mine]
+        x = np.stack([cache.get(s.key)[:length] for s in mine])
+        counts = Counter(zip(target, groups, strict=True))
+        weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])
+        probes[kind] = fit_families(x, target, weights)
+        fold = group_folds(groups, [names.index(t) for t in target], recipe.folds)
+        for k in range(recipe.folds):
+            train = np.flatnonzero(fold != k)
+            seen = {target[i] for i in train}
+            test = [i for i in np.flatnonzero(fold == k) if target[i] in seen]
+            if not test or len(seen) < 2:
+                continue
+            probe = fit_families(x[train], [target[i] for i in train], weights[train])
+            full = np.full((len(test), len(names)), -30.0)
+            full[:, [names.index(n) for n in probe.names]] = probe.log_probabilities(x[test])
+            for i, row in zip(test, full, strict=True):
+                example = examples[mine[i].example]
+                key = (f"{example.group}|{example.original or example.name}", mine[i].copy)
+                rows.setdefault(key, []).append(row)
+                truth[key] = target[i]
+    confusion = {name: Counter[str]() for name in names}
+    top_1 = top_3 = 0
+    for key, found in rows.items():
+        order = np.argsort(-np.mean(found, axis=0))
+        confusion[truth[key]][names[order[0]]] += 1
+        top_1 += names[order[0]] == truth[key]
+        top_3 += truth[key] in [names[i] for i in order[:3]]
+    return probes, {
+        "names": list(names),
+        "measured_on": "AI pictures of held-out repositories whose family others have too",
+        "top_1": rate(top_1, len(rows)).to_dict(),
+        "top_3": rate(top_3, len(rows)).to_dict(),
+        "confusion": {name: dict(found.most_common()) for name, found in confusion.items() if found},
+    }
 
 
 def blocks_length(tower: Tower) -> int:
@@ -283,6 +354,9 @@ def write_model(
     for kind, probe in fitted.probes.items():
         tensors[f"{kind}.weight"] = np.ascontiguousarray(probe.weight, dtype=np.float32)
         tensors[f"{kind}.bias"] = np.array([probe.bias], dtype=np.float32)
+    for kind, families in fitted.families.items():
+        tensors[f"families.{kind}.weight"] = np.ascontiguousarray(families.weight, dtype=np.float32)
+        tensors[f"families.{kind}.bias"] = families.bias.astype(np.float32)
     save_file(tensors, folder / PROBE_FILE)
     length = len(next(iter(fitted.probes.values())).weight)
     card = {
@@ -293,6 +367,7 @@ def write_model(
         "features": "class token and mean of the patch tokens of every block, before projection",
         "probe": {"file": PROBE_FILE, "length": length, "patch_mean": True},
         "modes": fitted.modes,
+        **({"attribution": fitted.attribution} if fitted.attribution else {}),
         **fitted.details,
         **details,
     }
