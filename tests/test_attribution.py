@@ -48,7 +48,7 @@ def test_fit_families_tells_three_apart() -> None:
 
 
 def test_generators_stay_below_the_probability() -> None:
-    rows = [np.log([0.7, 0.26, 0.04]), np.log([0.6, 0.3, 0.1])]
+    rows = [np.log([0.7, 0.29, 0.01]), np.log([0.6, 0.39, 0.01])]
     found = generators(0.8, ["whole", "native"], rows, ["a", "b", "c"])
     assert list(found) == ["a", "b"]
     assert sum(found.values()) <= 0.8
@@ -80,7 +80,7 @@ def test_from_training_to_the_record(tiny_model_folder: Path, tmp_path: Path) ->
     assert card["attribution"]["names"] == ["flux", "gan"]
     assert card["attribution"]["top_1"]["value"] > 0.8
     assert "Generator families" in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
-    words = ["scan", str(tmp_path), "--model", str(tmp_path / "mine"), "--format", "json"]
+    words = ["scan", str(tmp_path), "--no-recursive", "--model", str(tmp_path / "mine"), "--format", "json"]
     report = json.loads(CliRunner().invoke(main, words).stdout)
     jsonschema.validate(report, json.loads(schema_text()))
     for record in report["records"]:
