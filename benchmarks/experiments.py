@@ -49,14 +49,15 @@ class Bench:
         labels = np.array([e.label for e in mine])
         copies = np.array([s.copy for s in samples])
         groups, sources = [e.group for e in mine], [e.source for e in mine]
-        weights = balanced_weights(labels, sources, groups, power)
         fold = group_folds(groups, labels.tolist(), 5)
         used = np.ones(len(mine), bool) if train_on == "both" else copies == (train_on == "laundered")
         logits = np.empty(len(mine))
         x = self.x[kind][:, columns]
         for k in range(5):
-            train = (fold != k) & used
-            probe = fit_probe(x[train], labels[train], weights[train], l2, components=components)
+            train = np.flatnonzero((fold != k) & used)
+            some = [sources[i] for i in train], [groups[i] for i in train]
+            weights = balanced_weights(labels[train], *some, power)
+            probe = fit_probe(x[train], labels[train], weights, l2, components=components)
             logits[fold == k] = probe.logits(x[fold == k])
         names = [(f"{e.group}|{e.original}", s.copy) for e, s in zip(mine, samples, strict=True)]
         return dict(zip(names, logits.tolist(), strict=True))

@@ -18,6 +18,7 @@ _COMMANDS = {
     "doctor": "Check this installation.",
     "train": "Fit a model on labelled pictures.",
     "evaluate": "Measure a model on labelled pictures.",
+    "guards": "Show what a classifier could learn without looking at the making of a picture.",
 }
 
 

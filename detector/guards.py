@@ -48,9 +48,10 @@ def file_size(data: bytes, pixels: Pixels) -> np.ndarray:
 
 
 def dimensions(data: bytes, pixels: Pixels) -> np.ndarray:
-    """Logarithms of width, height and long over short side; 1 or 0 for square and for sides that are both
-    multiples of 8, of 16, of 64, ``[7]``.
-    """  # noqa: D205
+    """Width, height and long over short side as logarithms, then flags, ``[7]``.
+
+    The flags are 1 for a square, and where both sides are multiples of 8, of 16, of 64.
+    """
     width, height = pixels.width, pixels.height
     multiples = [float(width % n == 0 and height % n == 0) for n in (8, 16, 64)]
     logs = [math.log(width), math.log(height), abs(math.log(width / height))]
@@ -60,15 +61,15 @@ def dimensions(data: bytes, pixels: Pixels) -> np.ndarray:
 def jpeg_tables(data: bytes, pixels: Pixels) -> np.ndarray:
     """Quantisation and subsampling of a JPEG, ``[132]``.
 
-    Two tables of 64 values in natural order (row by row; the second all 0 where there is none), 1 or 0 for
-    4:2:2, for 4:2:0 and for another or no subsampling (4:4:4 is none of the three), then the flag of what is
-    no JPEG, for which all else is 0.
+    Two tables of 64 values in natural order (row by row; the second all 0 where there is none), flags for
+    4:2:2, 4:2:0 and what is neither these nor 4:4:4 (grey among it), and the flag of what is no JPEG: there
+    all else is 0.
 
     Raises:
         InputError: ``damaged``: the container cannot be read.
     """
     found = _NO_TABLES.copy()
-    if pixels.format not in ("JPEG", "MPO"):
+    if pixels.format != "JPEG":
         found[-1] = 1
         return found
     try:
@@ -246,9 +247,8 @@ def held_out(vectors: np.ndarray, examples: Sequence[Example], *, folds: int, l2
         mean, std = vectors[train].mean(axis=0), vectors[train].std(axis=0)
         varies = std > 1e-9 * (1 + np.abs(mean))
         x = ((vectors - mean) / np.where(varies, std, 1) * varies).astype(np.float32)
-        weights = balanced_weights(
-            labels[train], [examples[i].source for i in train], [groups[i] for i in train]
-        )
+        shown = [examples[i] for i in train.tolist()]
+        weights = balanced_weights(labels[train], [e.source for e in shown], [e.group for e in shown])
         probe = fit_probe(x[train], labels[train], weights, l2, components=x.shape[1])
         logits[test] = probe.logits(x[test])
     return logits
@@ -315,7 +315,8 @@ def spread(found: Sequence[Picture], count: int, seed: int = 0) -> list[Example]
             by_source.setdefault(best.source, []).append(best)
     queues = [rng.sample(mine, len(mine)) for _, mine in sorted(by_source.items())]
     rng.shuffle(queues)
-    turns = [mine[turn] for turn in range(max(map(len, queues), default=0)) for mine in queues if turn < len(mine)]
+    longest = max(map(len, queues), default=0)
+    turns = [mine[turn] for turn in range(longest) for mine in queues if turn < len(mine)]
     return turns[:count]
 
 

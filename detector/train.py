@@ -108,23 +108,20 @@ def held_out(
         mine = [sample for sample in samples if sample.kind == kind]
         labels = np.array([examples[s.example].label for s in mine])
         groups = [examples[s.example].group for s in mine]
-        sources = [examples[s.example].source for s in mine]
         for label, name in ((1, "AI"), (0, "real")):
             count = len({g for g, value in zip(groups, labels, strict=True) if value == label})
             if count < 2:
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
         x = np.stack([cache.get(s.key)[:length] for s in mine])
-        weights = balanced_weights(labels, sources, groups, recipe.power)
         fold = group_folds(groups, labels.tolist(), recipe.folds)
         logits = np.empty(len(mine))
-        l2 = recipe.l2_whole if kind == "whole" else recipe.l2_native
         for k in range(recipe.folds):
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
-            train = fold != k
-            probe = fit_probe(x[train], labels[train], weights[train], l2, components=recipe.components)
-            logits[~train] = probe.logits(x[~train])
+            test = fold == k
+            seen = [examples[mine[i].example] for i in np.flatnonzero(~test)]
+            logits[test] = _fit_kind(kind, x[~test], seen, recipe).logits(x[test])
         on_stage(f"{kind} view: final fit on {len(mine)} views")
-        probes[kind] = fit_probe(x, labels, weights, l2, components=recipe.components)
+        probes[kind] = _fit_kind(kind, x, [examples[s.example] for s in mine], recipe)
         for sample, logit in zip(mine, logits, strict=True):
             example = examples[sample.example]
             key = (f"{example.group}|{example.original or example.name}", sample.copy)
@@ -134,6 +131,16 @@ def held_out(
     columns = {kind: np.array([out[key].get(kind, np.nan) for key in keys]) for kind in KINDS}
     copies = np.array([copy for _, copy in keys])
     return probes, Pictures([named[key] for key in keys], copies, columns)
+
+
+def _fit_kind(kind: str, x: np.ndarray, seen: Sequence[Example], recipe: Recipe) -> LinearProbe:
+    """Fit one kind's probe. The weights are of these rows alone, so that both classes count alike in
+    every fold and the logits of different folds can be compared.
+    """
+    labels = np.array([example.label for example in seen])
+    weights = balanced_weights(labels, [e.source for e in seen], [e.group for e in seen], recipe.power)
+    l2 = recipe.l2_whole if kind == "whole" else recipe.l2_native
+    return fit_probe(x, labels, weights, l2, components=recipe.components)
 
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
