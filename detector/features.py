@@ -23,6 +23,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
+# Reduced pictures of an index were saved so; whole files are given the same end (see `views.whole_view`).
+WHOLE_JPEG = 90
 _SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
 
 
@@ -117,7 +119,7 @@ def training_views(
     rgb, rng = copy_of(pixels, view, copy)
     views = {}
     if view in ("full", "whole"):
-        views["whole"] = whole_view(rgb, size, interpolation).rgb
+        views["whole"] = whole_view(rgb, size, interpolation, WHOLE_JPEG if view == "full" else 0).rgb
     if view in ("full", "tile"):
         x, y = (float(rng.random()), float(rng.random())) if copy else (0.5, 0.5)
         views["native"] = native_view(rgb, size, x, y).rgb
@@ -152,7 +154,7 @@ def extract(
     todo = []
     for copy in copies:
         for index, example in enumerate(examples):
-            request = f"{example.path.resolve()}|{example.member}|{example.view}|{copy}|{tag}"
+            request = f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{copy}|{tag}"
             pairs = cache.known(request)
             if pairs is None:
                 todo.append((index, copy, request))
@@ -169,7 +171,7 @@ def extract(
         except InputError as error:
             return error
         views = training_views(pixels, example.view, copy, size, interpolation)
-        prefix = f"{pixels.key}:{tag}:{example.view}:{copy}"
+        prefix = f"{pixels.key}:{tag}:{_how(example.view)}:{copy}"
         return [(kind, f"{prefix}:{kind}", rgb) for kind, rgb in views.items()]
 
     waiting: list[tuple[str, np.ndarray]] = []
@@ -207,6 +209,11 @@ def extract(
         for (index, copy), pairs in sorted(found.items(), key=lambda kv: (kv[0][1], kv[0][0]))
         for kind, key in pairs
     ]
+
+
+def _how(view: str) -> str:
+    """What tells views of one picture apart in the cache."""
+    return f"full-jpeg{WHOLE_JPEG}" if view == "full" else view
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T], depth: int) -> Iterator[R]:

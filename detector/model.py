@@ -71,7 +71,8 @@ class Card:
             ModelError: the model has no such mode.
         """
         views = self._mode(mode)["views"]
-        return ViewPlan(size, interpolation, bool(views["whole"]), int(views["native"]))
+        whole_jpeg = int(views.get("whole_jpeg", 0))
+        return ViewPlan(size, interpolation, bool(views["whole"]), int(views["native"]), whole_jpeg)
 
     def calibration(self, mode: str) -> Calibration:
         """The calibration of a mode."""

@@ -27,12 +27,13 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"clean one, the others are laundered at random). Data SHA-256 `{training['sha256'][:16]}`.",
         f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}.\n"
         f"- Probe: L2 logistic regression (whole {recipe['l2_whole']}, native {recipe['l2_native']}) on "
-        f"{recipe['components']} principal components, one for each kind of view.\n"
+        f"{recipe['components']} principal components, one for each kind of view; a laundered copy weighs "
+        f"{recipe['laundered_whole']} (whole) and {recipe['laundered_native']} (native).\n"
         "- Logits of the whole view and of the native crops are averaged (see `share`), then calibrated "
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
-        "no repository on both sides). The thresholds and the calibration come from the laundered copies "
-        "of the same held-out scores, so rates at the thresholds are slightly optimistic. In the cuts "
+        "no repository on both sides). The thresholds and the calibration come from the same held-out "
+        "scores, clean and laundered copies together, so rates at the thresholds are slightly optimistic. In the cuts "
         "measured here each picture has one native crop; `standard` and `thorough` look at more. In "
         "brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]

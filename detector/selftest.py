@@ -11,7 +11,7 @@ import numpy as np
 from .detector import Detector
 from .model import MODEL_CARD
 
-TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5}
+TOLERANCE = {"float32": 0.02, "bfloat16": 0.5}
 
 
 def picture() -> np.ndarray:

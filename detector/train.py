@@ -19,7 +19,7 @@ from .checksum import file_sha256
 from .dataset import Example
 from .errors import AidetectError
 from .evaluation import MIX, Evaluation, Scored, evaluate
-from .features import FeatureCache, Sample
+from .features import WHOLE_JPEG, FeatureCache, Sample
 from .fit import balanced_weights, fit_probe, group_folds, platt
 from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
@@ -29,9 +29,9 @@ from .tower import Tower
 
 PROBE_FILE = "probe.safetensors"
 DEFAULT_MODES = {
-    "fast": {"whole": True, "native": 0},
-    "standard": {"whole": True, "native": 2},
-    "thorough": {"whole": True, "native": 9},
+    "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG},
+    "standard": {"whole": True, "native": 2, "whole_jpeg": WHOLE_JPEG},
+    "thorough": {"whole": True, "native": 9, "whole_jpeg": WHOLE_JPEG},
 }
 
 
@@ -44,16 +44,20 @@ class Recipe:
         components: principal components of the features that are kept.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
-        false_positive_rate: of the ``ai`` threshold, on laundered reals.
-        miss_rate: share of laundered AI pictures that may fall below the ``real`` threshold.
+        laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit. (Cuts of
+            reduced pictures suffer more from laundering than whole files, which are reduced after it.)
+        false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered.
+        miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
     """
 
-    l2_whole: float = 0.1
+    l2_whole: float = 0.3
     l2_native: float = 0.3
     components: int = 1024
     folds: int = 5
     power: float = 0.5
+    laundered_whole: float = 0.1
+    laundered_native: float = 0.3
     false_positive_rate: float = 0.01
     miss_rate: float = 0.1
     seed: int = 0
@@ -118,10 +122,10 @@ def held_out(
         for k in range(recipe.folds):
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
             test = fold == k
-            seen = [examples[mine[i].example] for i in np.flatnonzero(~test)]
-            logits[test] = _fit_kind(kind, x[~test], seen, recipe).logits(x[test])
+            rows = [mine[i] for i in np.flatnonzero(~test)]
+            logits[test] = _fit_kind(kind, x[~test], rows, examples, recipe).logits(x[test])
         on_stage(f"{kind} view: final fit on {len(mine)} views")
-        probes[kind] = _fit_kind(kind, x, [examples[s.example] for s in mine], recipe)
+        probes[kind] = _fit_kind(kind, x, mine, examples, recipe)
         for sample, logit in zip(mine, logits, strict=True):
             example = examples[sample.example]
             key = (f"{example.group}|{example.original or example.name}", sample.copy)
@@ -133,23 +137,25 @@ def held_out(
     return probes, Pictures([named[key] for key in keys], copies, columns)
 
 
-def _fit_kind(kind: str, x: np.ndarray, seen: Sequence[Example], recipe: Recipe) -> LinearProbe:
+def _fit_kind(
+    kind: str, x: np.ndarray, rows: Sequence[Sample], examples: Sequence[Example], recipe: Recipe
+) -> LinearProbe:
     """Fit one kind's probe. The weights are of these rows alone, so that both classes count alike in
     every fold and the logits of different folds can be compared.
     """
+    seen = [examples[sample.example] for sample in rows]
     labels = np.array([example.label for example in seen])
     weights = balanced_weights(labels, [e.source for e in seen], [e.group for e in seen], recipe.power)
-    l2 = recipe.l2_whole if kind == "whole" else recipe.l2_native
+    l2, laundered = recipe.l2_native, recipe.laundered_native
+    if kind == "whole":
+        l2, laundered = recipe.l2_whole, recipe.laundered_whole
+    weights *= np.where([sample.copy > 0 for sample in rows], laundered, 1.0)
     return fit_probe(x, labels, weights, l2, components=recipe.components)
 
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
-    """Calibration and thresholds of a mode, on held-out logits of the laundered copies.
-
-    Without laundered copies the clean ones are used.
-    """
-    rows = pictures.copies > 0 if (pictures.copies > 0).any() else pictures.copies == 0
-    both = rows & ~np.isnan(pictures.logits["whole"])
+    """Calibration and thresholds of a mode, on held-out logits of clean and laundered copies alike."""
+    both = ~np.isnan(pictures.logits["whole"])
     if mode != "fast":
         both &= ~np.isnan(pictures.logits["native"])
     labels = pictures.labels[both]

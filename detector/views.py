@@ -1,6 +1,8 @@
 """Views: the small squares of a picture that the image tower looks at.
 
-``whole`` shows the content: the largest centred square, resized. ``native`` crops keep the traces of
+``whole`` shows the content: the largest centred square, resized, and put through one JPEG encoding of fixed
+quality where the model was fitted on views encoded so (else its missing would tell containers, not makers,
+apart). ``native`` crops keep the traces of
 the making: cut at native resolution, never resampled, mirrored where the picture is smaller.
 """
 
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+
+from .launder import jpeg
 
 _INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -34,12 +38,14 @@ class ViewPlan:
         interpolation: ``bicubic`` or ``bilinear``, used for the whole-picture view.
         whole: whether the whole-picture view is taken.
         native: number of native-resolution crops (0, 1, 2, 3, 4, 5 or 9).
+        whole_jpeg: quality of the JPEG encoding that ends the whole-picture view; 0 for none.
     """
 
     size: int
     interpolation: str = "bicubic"
     whole: bool = True
     native: int = 0
+    whole_jpeg: int = 0
 
     def __post_init__(self) -> None:
         if self.native not in _CENTRES:
@@ -75,7 +81,7 @@ def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
         The whole-picture view first, then the native crops; crops that would repeat a box already
         taken are left out, so a small picture gives fewer.
     """
-    views = [whole_view(rgb, plan.size, plan.interpolation)] if plan.whole else []
+    views = [whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg)] if plan.whole else []
     taken = set()
     for x, y in _CENTRES[plan.native]:
         view = native_view(rgb, plan.size, x, y)
@@ -85,8 +91,12 @@ def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
     return views
 
 
-def whole_view(rgb: np.ndarray, size: int, interpolation: str = "bicubic") -> View:
-    """The largest centred square of the picture, resized to ``size`` with antialiasing."""
+def whole_view(rgb: np.ndarray, size: int, interpolation: str = "bicubic", quality: int = 0) -> View:
+    """The largest centred square of the picture, resized to ``size`` with antialiasing.
+
+    Args:
+        quality: of a JPEG encoding (4:2:0) of the resized square; 0 for none.
+    """
     height, width = rgb.shape[:2]
     side = min(height, width)
     left, upper = (width - side) // 2, (height - side) // 2
@@ -97,6 +107,8 @@ def whole_view(rgb: np.ndarray, size: int, interpolation: str = "bicubic") -> Vi
             (size, size), _INTERPOLATION[interpolation]
         )
         square = np.asarray(resized)
+    if quality:
+        square = jpeg(np.ascontiguousarray(square), quality)
     return View("whole", box, np.ascontiguousarray(square))
 
 
