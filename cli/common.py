@@ -10,11 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from aidetect.detector.errors import AidetectError, ModelError
+
+if TYPE_CHECKING:
+    from aidetect.detector.dataset import Example
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -96,6 +99,50 @@ def model_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def picture_options(command: F) -> F:
+    """Add ``--ai --real --index``, which `labelled` reads."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    options = [
+        click.option(
+            "--ai",
+            multiple=True,
+            type=folder,
+            help="Folder of AI-generated pictures; its subfolders are groups, named after generators "
+            "(repeatable).",
+        ),
+        click.option(
+            "--real",
+            multiple=True,
+            type=folder,
+            help="Folder of real pictures; its subfolders are groups (repeatable).",
+        ),
+        click.option(
+            "--index",
+            multiple=True,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="CSV that names pictures: file (or shard, member), label (ai|real), and, if known, "
+            "generator, source, repo, content, view, path (repeatable).",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def labelled(options: dict[str, Any]) -> list[Example]:
+    """Examples that ``--ai --real --index`` name.
+
+    Raises:
+        AidetectError: an index or folder cannot be used.
+    """
+    from aidetect.detector.dataset import read_folder, read_index
+
+    examples = [example for path in options["index"] for example in read_index(path)]
+    for label, folders in ((1, options["ai"]), (0, options["real"])):
+        examples += [example for folder in folders for example in read_folder(folder, label)]
+    return examples
 
 
 def load_detector(model: str | None, device: str, mode: str, **options: Any) -> Any:

@@ -23,8 +23,10 @@ from .common import (
     atomic_file,
     ends_quietly,
     errors_for_people,
+    labelled,
     load_detector,
     model_options,
+    picture_options,
     progress_bar,
     say,
     use_colour,
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
     from aidetect.detector.errors import InputError
     from aidetect.detector.evaluation import Category, Comparison, Condition, Evaluation, Scored
     from aidetect.detector.metrics import Rate
-
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _named_files(
@@ -66,15 +65,7 @@ class _Outcome:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--ai", multiple=True, type=_FOLDER, help="Folder of AI-generated pictures (repeatable).")
-@click.option("--real", multiple=True, type=_FOLDER, help="Folder of real pictures (repeatable).")
-@click.option(
-    "--index",
-    multiple=True,
-    type=_FILE,
-    help="CSV that names pictures: file (or shard, member), label (ai|real), and, if known, generator, "
-    "source, repo, content, view, path (repeatable).",
-)
+@picture_options
 @click.option("--sweep", is_flag=True, help="All conditions, the random mix among them.")
 @click.option(
     "--condition",
@@ -153,7 +144,6 @@ def evaluate(**options: Any) -> None:
 
 
 def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
-    from aidetect.detector.dataset import read_folder, read_index
     from aidetect.detector.evaluation import choose, compare, pictures, read_scores
     from aidetect.detector.evaluation import evaluate as measure
     from aidetect.detector.plots import check_matplotlib, write_plots
@@ -165,9 +155,7 @@ def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
         if options["plots"]:
             check_matplotlib()
         others = [(name, read_scores(path)) for name, path in options["scores"]]
-        examples = [example for path in options["index"] for example in read_index(path)]
-        for label, folders in ((1, options["ai"]), (0, options["real"])):
-            examples += [example for folder in folders for example in read_folder(folder, label)]
+        examples = labelled(options)
         found = pictures(examples)
         if options["limit"]:
             found = choose(found, options["limit"])

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,8 +19,10 @@ from .common import (
     ExitCode,
     ends_quietly,
     errors_for_people,
+    labelled,
     load_detector,
     model_options,
+    picture_options,
     progress_bar,
     say,
 )
@@ -32,20 +33,9 @@ if TYPE_CHECKING:
     from aidetect.detector.evaluation import Picture
     from aidetect.detector.guards import Drift, Guard
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 @click.command(context_settings=CONTEXT)
-@click.option("--ai", multiple=True, type=_FOLDER, help="Folder of AI-generated pictures (repeatable).")
-@click.option("--real", multiple=True, type=_FOLDER, help="Folder of real pictures (repeatable).")
-@click.option(
-    "--index",
-    multiple=True,
-    type=_FILE,
-    help="CSV that names pictures: file (or shard, member), label (ai|real), and, if known, generator, "
-    "source, repo, content, view, path (repeatable).",
-)
+@picture_options
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures of each source, drawn once.")
 @click.option(
     "--drift",
@@ -100,7 +90,6 @@ def guards(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any]) -> ExitCode:
-    from aidetect.detector.dataset import read_folder, read_index
     from aidetect.detector.evaluation import choose, pictures
     from aidetect.detector.guards import look, measure
     from aidetect.detector.record import tool
@@ -112,9 +101,7 @@ def _run(options: dict[str, Any]) -> ExitCode:
     head: dict[str, Any] = {"tool": tool()}
     drifts: list[Drift] = []
     with errors_for_people():
-        examples = [example for path in options["index"] for example in read_index(path)]
-        for label, folders in ((1, options["ai"]), (0, options["real"])):
-            examples += [example for folder in folders for example in read_folder(folder, label)]
+        examples = labelled(options)
         found = pictures(examples)
         if options["limit"]:
             found = choose(found, options["limit"])

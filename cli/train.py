@@ -15,6 +15,8 @@ from .common import (
     ExitCode,
     ends_quietly,
     errors_for_people,
+    labelled,
+    picture_options,
     progress_bar,
     say,
     visible,
@@ -22,27 +24,7 @@ from .common import (
 
 
 @click.command(context_settings=CONTEXT)
-@click.option(
-    "--ai",
-    "ai_folders",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of AI-generated pictures (repeatable); its subfolders are groups, named after generators.",
-)
-@click.option(
-    "--real",
-    "real_folders",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of real pictures (repeatable); its subfolders are groups.",
-)
-@click.option(
-    "--index",
-    "indexes",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV that names labelled pictures, in files or tar shards (repeatable).",
-)
+@picture_options
 @click.option(
     "-o",
     "--output",
@@ -97,9 +79,6 @@ from .common import (
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
 @ends_quietly
 def train(
-    ai_folders: tuple[Path, ...],
-    real_folders: tuple[Path, ...],
-    indexes: tuple[Path, ...],
     output: Path,
     tower: str,
     cache: Path | None,
@@ -117,15 +96,10 @@ def train(
       aidetect train --ai ./generated --real ./photos -o ./my-model
       aidetect train --index corpus/index.csv -o ./my-model --dtype bfloat16
     """
-    from aidetect.detector.dataset import read_folder, read_index
-
-    if not indexes and not (ai_folders and real_folders):
+    if not options["index"] and not (options["ai"] and options["real"]):
         raise CommandError("give --index, or both --ai and --real")
     with errors_for_people():
-        examples = [example for index in indexes for example in read_index(index)]
-        for label, folders in ((1, ai_folders), (0, real_folders)):
-            for folder in folders:
-                examples += read_folder(folder, label)
+        examples = labelled(options)
         _train(examples, output, tower, cache or _default_cache(), quiet, options)
 
 

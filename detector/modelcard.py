@@ -33,8 +33,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
         "no repository on both sides). The thresholds and the calibration come from the same held-out "
-        "scores, clean and laundered copies together, so rates at the thresholds are slightly optimistic. In the cuts "
-        "measured here each picture has one native crop; `standard` and `thorough` look at more. In "
+        "scores, clean and laundered copies together, so rates at the thresholds are slightly optimistic. In "
+        "the cuts measured here each picture has one native crop; `standard` and `thorough` look at more. In "
         "brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():

@@ -55,7 +55,7 @@ class CountingTower:
         if len(views) > self.room:
             raise self.error("out of memory")
         self.batches.append(len(views))
-        return self._tower.features(views)  # type: ignore[attr-defined,no-any-return]
+        return self._tower.features(views)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def make(model: Model, tower: CountingTower) -> Callable[..., Detector]:
     """Detectors on the counting tower."""
 
     def make(mode: str = "standard", device: Device = CPU, **options: int) -> Detector:
-        counted = Model(model.card, tower, model.probes)  # type: ignore[arg-type]
+        counted = Model(model.card, tower, model.probes)
         return Detector(counted, device, mode, **{"workers": 2, "batch_size": 8, **options})
 
     return make
@@ -122,7 +122,7 @@ def test_record_says_what_was_scored(make: Callable[..., Detector], model: Model
 def test_scores_differ_between_pictures(make: Callable[..., Detector]) -> None:
     # Otherwise the tests of sameness below would show nothing.
     logits = [record.logit for record in make().score(PICTURES)]
-    assert min(abs(a - b) for a, b in itertools.combinations(logits, 2)) > 0.01  # type: ignore[operator]
+    assert min(abs(a - b) for a, b in itertools.combinations(logits, 2)) > 0.01
 
 
 def test_modes_look_at_different_views(make: Callable[..., Detector]) -> None:
@@ -387,7 +387,7 @@ def test_no_memory_for_a_single_view(make: Callable[..., Detector], tower: Count
 
 def test_filled_up_batch_is_halved_too(make: Callable[..., Detector], tower: CountingTower) -> None:
     # One view alone, filled up to the batch size: it is the batch that has no room, not the view.
-    tower.to = lambda device, dtype: tower  # type: ignore[attr-defined]
+    tower.to = lambda device, dtype: tower
     tower.room = 4
     detector = make(batch_size=16, device=Device("meta", torch.float32, "test"))
     assert detector.score([noise(8, 8), noise(9, 9)])[0].status == "ok"
@@ -397,7 +397,7 @@ def test_filled_up_batch_is_halved_too(make: Callable[..., Detector], tower: Cou
 
 def test_short_batches_are_filled_up_off_the_cpu(make: Callable[..., Detector], tower: CountingTower) -> None:
     # "meta" stands for an accelerator: the tower itself stays on the CPU.
-    tower.to = lambda device, dtype: tower  # type: ignore[attr-defined]
+    tower.to = lambda device, dtype: tower
     detector = make(batch_size=6, device=Device("meta", torch.float32, "test"))
     records = detector.score(PICTURES)
     assert set(tower.batches) == {6}
@@ -424,7 +424,7 @@ def test_endless_sources_are_taken_a_little_ahead(make: Callable[..., Detector])
         for count, record in enumerate(itertools.islice(stream, 40), start=1):
             assert record.input == str(count)
             assert taken <= count + 3 * max(2 * 4, 2 * 2)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
     assert ends(before)
 
 
@@ -439,7 +439,7 @@ def test_closing_early_ends_the_threads(make: Callable[..., Detector]) -> None:
     assert next(stream).status == "ok"
     assert threading.active_count() > before
     with within(5):
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         assert ends(before)
 
 
@@ -464,7 +464,7 @@ def test_closing_early_drops_the_queued_work(
     sources = (memory(encode(noise(20, 20, i), "PNG")) for i in range(500))
     stream = make(workers=1, batch_size=30).stream(sources, fetch=fetch)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert ends(before)
     assert begun < 15
 

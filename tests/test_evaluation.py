@@ -260,7 +260,7 @@ def test_stopping_early_leaves_nothing_running(tiny_detector: Any, picture: Call
     examples = [example(picture(f"{i}.png", i)) for i in range(20)]
     stream = evaluation.score_examples(tiny_detector, examples, ["clean", "chain"])
     assert next(stream).condition == "clean"
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def refused(url: str, options: FetchOptions = QUICK, seconds: float = 8) -> Inpu
 
 
 def changed(**values: object) -> FetchOptions:
-    return FetchOptions(**{**QUICK.__dict__, **values})  # type: ignore[arg-type]
+    return FetchOptions(**{**QUICK.__dict__, **values})
 
 
 # --- plain answers ----------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_leaving_ends_the_waiting(server: Server) -> None:
 
 
 def test_leaving_cuts_a_stalled_download(server: Server) -> None:
-    server.routes["/x"] = lambda handler: server.stop.wait(20)  # type: ignore[assignment,return-value]
+    server.routes["/x"] = lambda handler: server.stop.wait(20)
     fetcher = Fetcher(changed(read_timeout=20, total_timeout=20))
     errors: list[InputError] = []
 
@@ -367,7 +367,7 @@ def test_dripping_server_is_left(server: Server, start: bytes) -> None:
 
 
 def test_silent_server(server: Server) -> None:
-    server.routes["/x"] = lambda handler: server.stop.wait(10)  # type: ignore[assignment,return-value]
+    server.routes["/x"] = lambda handler: server.stop.wait(10)
     error = refused(f"{server.base}/x", changed(read_timeout=0.2, retries=1))
     assert error.kind == "timeout"
     assert len(server.hits) == 2
@@ -375,7 +375,7 @@ def test_silent_server(server: Server) -> None:
 
 def test_slow_redirects_count_too(server: Server) -> None:
     for step in range(3):
-        server.routes[f"/{step}"] = lambda handler, step=step: (  # type: ignore[misc]
+        server.routes[f"/{step}"] = lambda handler, step=step: (
             time.sleep(0.3),
             answer(302, Location=f"/{step + 1}")(handler),
         )[1]
@@ -401,7 +401,7 @@ def test_connection_closed_early(server: Server) -> None:
 
 
 def test_not_http(server: Server) -> None:
-    server.routes["/x"] = lambda handler: handler.wfile.write(b"\x89PNG\r\n\x1a\n" * 10)  # type: ignore[assignment,return-value]
+    server.routes["/x"] = lambda handler: handler.wfile.write(b"\x89PNG\r\n\x1a\n" * 10)
     assert refused(f"{server.base}/x", changed(retries=0)).kind == "network_error"
 
 

@@ -282,8 +282,8 @@ def test_features_are_the_class_tokens_of_every_block(
 
     # The same, block by block, by hooks on open_clip's own forward pass.
     tokens: list[torch.Tensor] = []
-    for block in tower.module.transformer.resblocks:  # type: ignore[union-attr]
-        block.register_forward_hook(lambda module, inputs, output: tokens.append(output))  # type: ignore[union-attr]
+    for block in tower.module.transformer.resblocks:
+        block.register_forward_hook(lambda module, inputs, output: tokens.append(output))
     mean, std = torch.tensor(tower.preprocess.mean), torch.tensor(tower.preprocess.std)
     pixels = (torch.from_numpy(views()).float() / 255 - mean) / std
     with torch.inference_mode():

@@ -337,7 +337,7 @@ def test_read_stream_does_not_swallow_an_endless_one() -> None:
 
     endless = Endless()
     with pytest.raises(InputError):
-        read_stream(endless, limit=3 * 2**20)  # type: ignore[arg-type]
+        read_stream(endless, limit=3 * 2**20)
     assert endless.taken <= 4 * 2**20
 
 

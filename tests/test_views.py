@@ -156,4 +156,15 @@ def test_mirrored_views_hold_only_the_pictures_colours(shape: tuple[int, int]) -
 )
 def test_plans_that_make_no_sense(plan: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"native|interpolation|at least one view"):
-        ViewPlan(32, **plan)  # type: ignore[arg-type]
+        ViewPlan(32, **plan)
+
+
+def test_the_whole_view_can_end_with_one_jpeg_encoding() -> None:
+    rgb = shapes(200, 150)
+    plain, coded = make_views(rgb, ViewPlan(64)), make_views(rgb, ViewPlan(64, whole_jpeg=90))
+    again = make_views(rgb, ViewPlan(64, whole_jpeg=90))
+    assert not np.array_equal(plain[0].rgb, coded[0].rgb)
+    assert np.array_equal(coded[0].rgb, again[0].rgb)
+    assert np.abs(plain[0].rgb.astype(int) - coded[0].rgb).mean() < 20
+    native = [make_views(rgb, ViewPlan(64, native=1, whole_jpeg=q))[1].rgb for q in (0, 90)]
+    assert np.array_equal(native[0], native[1])
