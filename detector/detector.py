@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import hashlib
 import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ from .views import View, make_views, whole_view
 
 # Pixels that may be decoded at the same time; a larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
+# Images after which freed memory is handed back: large arrays of many sizes leave the heap in pieces.
+_TRIM_EVERY = 16
 # Results of distinct pictures remembered, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
 
@@ -162,16 +166,18 @@ class Detector:
         gate = _PixelGate(_DECODING_AT_ONCE)
         depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
-        with Fetcher(fetch) as fetcher, _pool(self.workers + fetch.at_once) as pool:
+        with Fetcher(fetch) as fetcher, _pool(self.workers) as readers, _pool(fetch.at_once) as downloads:
             futures: deque[Future[_Prepared]] = deque()
             upcoming = iter(sources)
             exhausted = False
+            finished = 0
             while True:
                 while not exhausted and len(futures) < depth:
                     source = next(upcoming, None)
                     if source is None:
                         exhausted = True
                     else:
+                        pool = downloads if source.kind == "url" else readers
                         futures.append(pool.submit(self._prepare, source, fetcher, stdin, gate))
                 ready = bool(futures) and (futures[0].done() or not batch)
                 if ready:
@@ -184,6 +190,9 @@ class Detector:
                     self._run(taken)  # may make the batch size smaller
                 while waiting and waiting[0].done:
                     yield self._finish(waiting.popleft())
+                    finished += 1
+                    if finished % _TRIM_EVERY == 0:
+                        _trim()
                 if exhausted and not futures and not batch:
                     break
                 while len(known) > _REMEMBERED:
@@ -320,6 +329,21 @@ class Detector:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
         return record
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return None
+
+
+def _trim() -> None:
+    """Hand freed memory back to the system, where the C library can."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
 
 
 class _PixelGate:

@@ -38,7 +38,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
-LONGEST_TEST_SECONDS = 100
+LONGEST_TEST_SECONDS = 400
 TINY_ARCHITECTURE = "aidetect-test-tiny"
 TINY_SIZE, TINY_WIDTH, TINY_BLOCKS = 32, 64, 2
 

@@ -130,3 +130,12 @@ def test_a_first_result_comes_soon(pictures: Path) -> None:
     start = time.perf_counter()
     aidetect("scan", pictures / "drawn.jpg", "--device", "cpu", "--views", "fast")
     assert time.perf_counter() - start < 60  # generous: the machine may be busy; benchmarks/ measures
+
+
+def test_the_readme_tables_are_the_model_cards() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    card = aidetect("models", "card").stdout.decode()
+    section = readme.split("## How it works", 1)[1].split("## Speed", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert set(rows) <= set(card.splitlines())
