@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.features import FeatureCache, Sample
@@ -92,7 +91,6 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
     arguments = parser.parse_args()
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     examples = read_index(arguments.index)
     cache = FeatureCache(arguments.cache)
     bench = Bench(examples, cached(examples, cache, f"{arguments.tower_sha}:{arguments.dtype}"), cache)

@@ -23,6 +23,7 @@ import numpy as np
 
 from .dataset import Example, Reader
 from .errors import AidetectError, InputError
+from .features import SMALLEST_SCALE
 from .launder import SWEEP, launder
 from .metrics import (
     Rate,
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 MIX = "mix"
 CONDITIONS = (*SWEEP, MIX)
 POLISHED = "polished-"
-
-# Cuts are small already: as in training, `mix` may not shrink them as far as whole files.
-_SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def pictures(examples: Iterable[Example]) -> list[Picture]:
     labels: dict[tuple[Path, str | None], int] = {}
     found: dict[tuple[object, ...], list[Example]] = {}
     for example in examples:
-        if example.view not in _SMALLEST_SCALE:
+        if example.view not in SMALLEST_SCALE:
             raise AidetectError(f"{example.name}: view {example.view!r} is not full, tile or whole")
         place = (example.path, example.member)
         if place in labels:
@@ -144,7 +142,7 @@ def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> 
             return SWEEP[condition](rgb)
         seed = hashlib.sha256(f"{key}/{MIX}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
-        return launder(rgb, rng, smallest_scale=_SMALLEST_SCALE[view])
+        return launder(rgb, rng, smallest_scale=SMALLEST_SCALE[view])
     except (OSError, ValueError, MemoryError) as error:
         raise InputError("not_launderable", f"cannot be put through {condition}: {error}") from None
 

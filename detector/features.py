@@ -25,7 +25,8 @@ R = TypeVar("R")
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
 # Reduced pictures of an index were saved so; whole files are given the same end (see `views.whole_view`).
 WHOLE_JPEG = 90
-_SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
+# Lower end of laundering's down-scaling, by view: cuts are small already and may not shrink as far.
+SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random
     seed = hashlib.sha256(f"{pixels.key}/{copy}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
     if copy:
-        return launder(pixels.rgb, rng, smallest_scale=_SMALLEST_SCALE[view]), rng
+        return launder(pixels.rgb, rng, smallest_scale=SMALLEST_SCALE[view]), rng
     if view == "full" and pixels.format in _LOSSLESS and rng.random() < 0.8:
         quality, subsampling = int(rng.integers(82, 98)), (0, 2)[int(rng.integers(2))]
         return jpeg(pixels.rgb, quality, subsampling), rng
