@@ -36,7 +36,7 @@ def scan(files: list[str], views: str, device: str) -> dict[str, float]:
         names.write("\n".join(files))
         names.flush()
         command = [sys.executable, "-m", "aidetect.cli", "scan", "--from", names.name, "-q"]
-        command += ["--format", "jsonl", "--views", views, "--device", device]
+        command += ["--format", "jsonl", "--views", views, "--device", device, "--no-cache"]
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

@@ -8,6 +8,7 @@ import functools
 import os
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from aidetect.detector.errors import AidetectError, ModelError
 
 if TYPE_CHECKING:
     from aidetect.detector.dataset import Example
+    from aidetect.detector.resultcache import ResultCache
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -155,6 +157,23 @@ def load_detector(model: str | None, device: str, mode: str, **options: Any) -> 
         return Detector.load(model or DEFAULT_MODEL, device, mode, **given)
 
 
+@contextlib.contextmanager
+def result_cache(detector: Any, wanted: bool = True) -> Iterator[ResultCache | None]:
+    """The user's result cache for a detector; ``None`` when it is not wanted."""
+    from aidetect.detector.resultcache import ResultCache, default_path
+
+    if not wanted:
+        yield None
+        return
+    cache = ResultCache(
+        default_path(), detector.model.card.name, detector.identity, lambda text: say(f"aidetect: {text}")
+    )
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
 def say(message: str) -> None:
     """One line on stderr, control characters escaped, past any progress bar."""
     from tqdm import tqdm
@@ -166,15 +185,13 @@ def visible(text: str) -> str:
     """Text safe for a terminal: control characters and undecodable bytes shown as escapes."""
     from aidetect.detector.record import printable
 
-    return "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in printable(text))
+    shown = "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in printable(text))
+    return shown.replace("##[", "##\\x5b")  # GitHub's runner takes it for a command, anywhere in a line
 
 
 def _harmless(c: str) -> bool:
-    return c.isprintable() or (ord(c) > 0x2FF and c not in "\u2028\u2029" and not _directs_text(c))
-
-
-def _directs_text(c: str) -> bool:
-    return "\u200b" <= c <= "\u200f" or "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
+    # Unknown to Python's tables, or a wide space, is harmless too; what steers text is not.
+    return c.isprintable() or unicodedata.category(c) in ("Cn", "Co") or c == "\u3000"
 
 
 def use_colour(stream: IO[Any]) -> bool:

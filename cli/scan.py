@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import secrets
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from aidetect.detector.source import Source, WalkOptions, expand, read_list
+from aidetect.detector.source import Source, expand, read_list
 
 from .common import (
     CONTEXT,
@@ -25,10 +26,15 @@ from .common import (
     load_detector,
     model_options,
     progress_bar,
+    result_cache,
     say,
 )
+from .files import file_options, finish, walk_options
 from .writers import FORMATS, SUFFIXES, open_output
 
+_COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
+# Longest side of the small pictures in a page, in pixels.
+_THUMBNAIL = 160
 _SORTS = ("input", "probability", "verdict", "name")
 
 
@@ -56,17 +62,20 @@ class _Tally:
     findings: int = 0
 
     def add(self, record: Any) -> None:
-        """Count a record."""
+        """Count a record, and mark it when it is a finding."""
         self.counts["images"] += 1
         if record.status != "ok":
             self.counts["errors"] += 1
             return
         self.counts[record.verdict] += 1
-        self.findings += self.is_finding(record)
+        self.counts["accepted"] += record.accepted is not None
+        self.counts["cached"] += record.cached
+        record.finding = self.is_finding(record)
+        self.findings += record.finding and self.fail_on is not None
 
     def is_finding(self, record: Any) -> bool:
-        """Whether a record is at or above ``--fail-on``."""
-        if self.fail_on is None:
+        """Whether a record is at or above ``--fail-on`` (without one: has the verdict ``ai``)."""
+        if record.accepted is not None or record.status != "ok":
             return False
         if isinstance(self.fail_on, float):
             return bool(record.probability >= self.fail_on)
@@ -82,7 +91,7 @@ class _Tally:
 
     def as_dict(self) -> dict[str, int]:
         """Counts for reports."""
-        return {name: self.counts[name] for name in ("images", "ai", "uncertain", "real", "errors")}
+        return {name: self.counts[name] for name in _COUNTS}
 
 
 @click.command(
@@ -95,30 +104,13 @@ class _Tally:
 @click.option(
     "-0", "--null", is_flag=True, help="Names in lists are separated by NUL, as `find -print0` writes them."
 )
-@click.option("--recursive/--no-recursive", default=True, show_default=True, help="Go into subfolders.")
-@click.option(
-    "--include", multiple=True, metavar="GLOB", help="In folders, take only files that match (repeatable)."
-)
-@click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="In folders, leave out files and folders that match."
-)
-@click.option("--hidden", is_flag=True, help="In folders, take hidden files and folders too.")
-@click.option(
-    "--all-files", is_flag=True, help="In folders, try every file, not only those named like images."
-)
+@file_options
 @click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
 @click.option(
     "--max-downloads", type=click.IntRange(1, 32), default=4, show_default=True, help="Downloads at once."
 )
 @click.option(
     "--max-download-mb", type=click.IntRange(1), default=64, show_default=True, help="Size cap of a download."
-)
-@click.option(
-    "--max-pixels",
-    type=click.FloatRange(1e-6),
-    default=200.0,
-    show_default=True,
-    help="Refuse larger images (in megapixels), before decoding them.",
 )
 @click.option(
     "--frames",
@@ -128,6 +120,17 @@ class _Tally:
     help="Frames of an animation that are scored at most.",
 )
 @model_options
+@click.option(
+    "--stability",
+    is_flag=True,
+    help="Score five re-encodings of each image too; a verdict that most of them do not share, or that one "
+    "contradicts, becomes uncertain.",
+)
+@click.option(
+    "--evidence",
+    is_flag=True,
+    help="Say what metadata and watermarks claim, beside the score and never in it.",
+)
 @click.option(
     "--format",
     "format_",
@@ -155,7 +158,17 @@ class _Tally:
     help="Write only these (repeatable); counts and the exit code are of all.",
 )
 @click.option("--fail-on", type=_FailOn(), default=None, help="Exit 1 when an image is at or above this.")
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Accepted findings (`aidetect baseline create`): shown as such, they do not fail the run.",
+)
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever was found or unreadable.")
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append what is found to an audit log whose lines are chained by hashes.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
@@ -184,22 +197,13 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
         click.echo(schema_text(), nl=False)
         return
     names = _names(inputs, options["lists"], options["null"])
-    walk = WalkOptions(
-        recursive=options["recursive"],
-        hidden=options["hidden"],
-        include=options["include"],
-        exclude=options["exclude"],
-        all_files=options["all_files"],
-    )
-    sources = list(expand(names, walk))
+    sources = list(expand(names, walk_options(options)))
     code = _run(sources, options) if sources else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: nothing to scan: no images found (see --all-files, --hidden, --include)")
-    if code == ExitCode.INTERRUPTED:  # now, though a reading thread may hang in a pipe or a dead mount
-        sys.stdout.flush()
-        os._exit(int(code))
-    if not options["exit_zero"] or code == ExitCode.MODEL:
-        raise SystemExit(int(code))
+    if code not in (ExitCode.MODEL, ExitCode.INTERRUPTED) and options["exit_zero"]:
+        code = ExitCode.OK
+    finish(code)
 
 
 def _names(inputs: Iterable[str], lists: Iterable[str], null: bool) -> list[str]:
@@ -222,7 +226,11 @@ def _names(inputs: Iterable[str], lists: Iterable[str], null: bool) -> list[str]
 
 
 def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
+    from aidetect.detector.baseline import read_baseline
     from aidetect.detector.fetch import FetchOptions
+    from aidetect.detector.pending import Extras
+    from aidetect.detector.record import printable
+    from aidetect.detector.report import header
 
     output: Path | None = options["output"]
     format_ = options["format_"] or (SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
@@ -241,18 +249,35 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
         at_once=options["max_downloads"],
         max_bytes=options["max_download_mb"] * 2**20,
     )
-    from aidetect.detector.report import header
-
+    extras = Extras(
+        stability=options["stability"],
+        evidence=options["evidence"],
+        thumbnail=_THUMBNAIL if format_ == "html" else 0,
+    )
     tally = _Tally(options["fail_on"], Counter())
     only = set(options["only"])
     quiet = options["quiet"]
     interrupted = False
-    with errors_for_people(), open_output(format_, output, options["sort"]) as writer:
-        writer.begin(header(detector, started, shlex.join(["aidetect", *sys.argv[1:]])))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(errors_for_people())
+        accepted = read_baseline(options["baseline"]) if options["baseline"] else {}
+        cache = stack.enter_context(result_cache(detector, not options["no_cache"]))
+        log = stack.enter_context(_logging(options["log"]))
+        writer = stack.enter_context(open_output(format_, output, options["sort"]))
+        head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
+        settings = click.get_current_context().find_root().obj
+        head["configuration"] = printable(str(settings.path)) if settings and settings.path else None
+        log("start", head)
+        writer.begin(head)
         with progress_bar(len(sources), quiet) as bar:
+            stream = detector.stream(sources, fetch, sys.stdin.buffer, cache=cache, extras=extras)
             try:
-                for record in _records(detector, sources, fetch):
+                for record in stream:
+                    entry = accepted.get(record.pixels_sha256)
+                    if entry is not None:
+                        record.accepted = {"reason": entry.reason, "date": entry.date}
                     tally.add(record)
+                    log("record", {"record": record.to_dict()})
                     if record.error:
                         say(f"aidetect: {record.input}: {record.error['message']}")
                     if not only or (record.verdict or "error") in only:
@@ -260,21 +285,32 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
                     bar.update()
             except KeyboardInterrupt:
                 interrupted = True
+            finally:
+                stream.close()
         writer.end(tally.as_dict(), interrupted)
+        code = ExitCode.INTERRUPTED if interrupted else tally.exit_code()
+        log("end", {"counts": tally.as_dict(), "exit_code": int(code)})
     if interrupted:
         say(f"aidetect: interrupted; {tally.counts['images']} of {len(sources)} results were written")
-        return ExitCode.INTERRUPTED
-    if not quiet:
+    elif not quiet:
         say(_summary(tally, detector, (datetime.now(UTC) - started).total_seconds()))
-    return tally.exit_code()
+    return code
 
 
-def _records(detector: Any, sources: list[Source], fetch: Any) -> Iterator[Any]:
-    stream = detector.stream(sources, fetch, sys.stdin.buffer)
+@contextlib.contextmanager
+def _logging(path: Path | None) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """What appends an event of this run to the audit log, or does nothing without one."""
+    if path is None:
+        yield lambda event, data: None
+        return
+    from aidetect.detector.auditlog import AuditLog
+
+    log = AuditLog(path)
+    run = {"run": secrets.token_hex(8)}
     try:
-        yield from stream
+        yield lambda event, data: log.append(event, run | data)
     finally:
-        stream.close()
+        log.close()
 
 
 def _summary(tally: _Tally, detector: Any, seconds: float) -> str:
@@ -283,6 +319,10 @@ def _summary(tally: _Tally, detector: Any, seconds: float) -> str:
     parts = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]
     if counts["errors"]:
         parts.append(f"{counts['errors']} unreadable")
+    if counts["accepted"]:
+        parts.append(f"{counts['accepted']} accepted")
+    if counts["cached"]:
+        parts.append(f"{counts['cached']} from the cache")
     rate = detector.model.card.error_rates(detector.mode).get("false_positive_rate", {})
     note = f"; about {rate['value']:.1%} of real images are called ai" if rate else ""
     plural = "" if images == 1 else "s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import json
 import secrets
 import string
@@ -18,8 +19,18 @@ from aidetect.detector.record import Record, printable
 
 from .common import atomic_file, use_colour, visible
 
-FORMATS = ("table", "csv", "json", "jsonl", "sightengine")
-SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "table"}
+FORMATS = ("table", "csv", "json", "jsonl", "sightengine", "html", "sarif", "junit", "github")
+SUFFIXES = {
+    ".csv": "csv",
+    ".htm": "html",
+    ".html": "html",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".sarif": "sarif",
+    ".txt": "table",
+    ".xml": "junit",
+}
 
 
 class Writer(Protocol):
@@ -47,11 +58,11 @@ def open_output(format_: str, path: Path | None, sort: str = "input") -> Iterato
         # Names may hold anything; output is UTF-8 whatever the locale says.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
-        yield _sorted(_WRITERS[format_](sys.stdout, use_colour(sys.stdout)), sort)
+        yield _sorted(_writer(format_)(sys.stdout, use_colour(sys.stdout)), sort)
         sys.stdout.flush()
     else:
         with atomic_file(path) as stream:
-            yield _sorted(_WRITERS[format_](stream, False), sort)
+            yield _sorted(_writer(format_)(stream, False), sort)
 
 
 def _sorted(writer: Writer, sort: str) -> Writer:
@@ -110,6 +121,10 @@ class _Table:
         frame = f"  (frame {record.frame} of {record.frames})" if (record.frames or 1) > 1 else ""
         cautions = [warning.split(":")[0] for warning in record.warnings]
         caution = f"  [{', '.join(cautions)}]" if cautions else ""
+        if record.accepted:
+            caution += f"  (accepted: {visible(record.accepted['reason'])})"
+        for item in record.evidence or []:
+            caution += f"\n{'':>33}  evidence: {visible(item['says'])}"
         probability = percent(record.probability)
         self._line(f"{probability:>6}  {verdict}  {size:>11}  {record.format:<6}  {name}{frame}{caution}")
 
@@ -137,6 +152,7 @@ CSV_COLUMNS = tuple(
     """
     input status verdict probability logit width height format frame frames file_bytes file_sha256
     pixels_sha256 threshold_ai threshold_real warnings milliseconds error_type error_message model
+    accepted stable evidence cached
     """.split()
 )
 
@@ -177,6 +193,10 @@ class _Csv:
             error.get("type"),
             error.get("message"),
             self._model,
+            (record.accepted or {}).get("reason"),
+            None if record.stability is None else record.stability["kept"],
+            "; ".join(item["says"] for item in record.evidence or []),
+            record.cached,
         ]
         self._rows.writerow([no_formula(printable(v)) if isinstance(v, str) else v for v in row])
         self._stream.flush()
@@ -302,3 +322,10 @@ _WRITERS: dict[str, Any] = {
     "jsonl": _JsonLines,
     "sightengine": _Sightengine,
 }
+
+
+def _writer(format_: str) -> Any:
+    """A format's writer: here, or called ``Writer`` in the module of the format's name."""
+    if format_ in _WRITERS:
+        return _WRITERS[format_]
+    return importlib.import_module(f"aidetect.cli.{format_}").Writer

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
 import hashlib
+import json
 import os
-import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,10 +21,14 @@ from .device import Device, choose
 from .errors import AidetectError, InputError
 from .fetch import Fetcher, FetchOptions
 from .model import DEFAULT_MODEL, Model, load_model
+from .pending import Extras, Frame, Prepared, Result, kept_frames, kept_result
 from .pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS, Pixels, decode, from_array, size
-from .record import Record, ViewScore
+from .record import Record, ViewScore, library_versions, tool
+from .resources import PixelGate, pool, trim
+from .resultcache import ResultCache
 from .source import Source, read_file, read_stream
-from .views import View, make_views, whole_view
+from .stability import judge, reencoded
+from .views import View, make_views, thumbnail, whole_view
 
 # Pixels that may be decoded at the same time; a larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
@@ -36,46 +36,6 @@ _DECODING_AT_ONCE = 48_000_000
 _TRIM_EVERY = 16
 # Results of distinct pictures remembered, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
-
-
-@dataclass
-class _Result:
-    """Logits of one distinct picture's views; empty until its batch has run."""
-
-    kinds: list[str]
-    boxes: list[tuple[int, int, int, int]]
-    logits: list[float] = field(default_factory=list)
-    families: list[np.ndarray] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        return len(self.logits) == len(self.kinds)
-
-
-@dataclass
-class _Frame:
-    key: str
-    sha256: str
-    width: int
-    height: int
-    format: str
-    frame: int
-    frames: int
-    views: list[View]
-    warnings: list[str]
-    result: _Result | None = None
-
-
-@dataclass
-class _Prepared:
-    record: Record
-    frames: list[_Frame]
-    charge: list[_Result] = field(default_factory=list)
-
-    @property
-    def done(self) -> bool:
-        return all(frame.result is not None and frame.result.done for frame in self.frames)
 
 
 class Detector:
@@ -115,6 +75,14 @@ class Detector:
         self.frames = frames
         model.tower.to(torch.device(device.name), device.dtype)
 
+    @property
+    def identity(self) -> str:
+        """All that may move a score besides pixels, as text: model, views, device, this tool, libraries."""
+        plan = [getattr(self.plan, name) for name in self.plan.__dataclass_fields__]
+        device = [self.device.name, self.device.dtype_name]
+        parts = [tool(), self.model.card.sha256, self.mode, plan, device, library_versions()]
+        return json.dumps(parts, sort_keys=True)
+
     @classmethod
     def load(
         cls, model: str = DEFAULT_MODEL, device: str = "auto", mode: str = "standard", **options: int
@@ -132,6 +100,11 @@ class Detector:
             AidetectError: the device is not usable.
         """
         return cls(load_model(model), choose(device), mode, **options)
+
+    def reading(self, logit: float) -> tuple[float, str]:
+        """The calibrated probability and the verdict that follow from a raw logit."""
+        probability = self.calibration.probability(logit)
+        return probability, self.thresholds.verdict(probability)
 
     def score(self, images: Iterable[str | os.PathLike[str] | bytes | np.ndarray]) -> list[Record]:
         """Score images.
@@ -151,6 +124,8 @@ class Detector:
         fetch: FetchOptions | None = None,
         stdin: BinaryIO | None = None,
         remember: bool = True,
+        cache: ResultCache | None = None,
+        extras: Extras | None = None,
     ) -> Iterator[Record]:
         """Score sources as they come; records follow in the same order, each as soon as it is done.
 
@@ -159,15 +134,18 @@ class Detector:
             fetch: limits for http(s) addresses.
             stdin: where a source of kind ``stdin`` is read from.
             remember: compute equal pixels once.
+            cache: results of earlier runs; what this run computes is kept there before it is yielded.
+            extras: what to tell besides scores.
         """
-        waiting: deque[_Prepared] = deque()
-        batch: list[tuple[_Result, View]] = []
-        known: OrderedDict[str, _Result] = OrderedDict()
-        gate = _PixelGate(_DECODING_AT_ONCE)
+        waiting: deque[Prepared] = deque()
+        batch: list[tuple[Result, View]] = []
+        known: OrderedDict[str, Result] = OrderedDict()
+        gate = PixelGate(_DECODING_AT_ONCE)
         depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
-        with Fetcher(fetch) as fetcher, _pool(self.workers) as readers, _pool(fetch.at_once) as downloads:
-            futures: deque[Future[_Prepared]] = deque()
+        extras = extras or Extras()
+        with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
+            futures: deque[Future[Prepared]] = deque()
             upcoming = iter(sources)
             exhausted = False
             finished = 0
@@ -177,60 +155,93 @@ class Detector:
                     if source is None:
                         exhausted = True
                     else:
-                        pool = downloads if source.kind == "url" else readers
-                        futures.append(pool.submit(self._prepare, source, fetcher, stdin, gate))
+                        threads = downloads if source.kind == "url" else readers
+                        futures.append(
+                            threads.submit(self._prepare, source, fetcher, stdin, gate, cache, extras)
+                        )
                 ready = bool(futures) and (futures[0].done() or not batch)
                 if ready:
                     prepared = futures.popleft().result()
-                    self._enqueue(prepared, batch, known if remember else OrderedDict())
+                    self._enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A batch that is not full runs all the same when nothing else is ready to fill it.
                 if len(batch) >= self.batch_size or (batch and not ready):
                     taken, batch[: self.batch_size] = batch[: self.batch_size], []
                     self._run(taken)  # may make the batch size smaller
                 while waiting and waiting[0].done:
-                    yield self._finish(waiting.popleft())
+                    yield self._finish(waiting.popleft(), cache)
                     finished += 1
                     if finished % _TRIM_EVERY == 0:
-                        _trim()
+                        trim()
                 if exhausted and not futures and not batch:
                     break
                 while len(known) > _REMEMBERED:
                     known.popitem(last=False)
 
     def _prepare(
-        self, source: Source, fetcher: Fetcher, stdin: BinaryIO | None, gate: _PixelGate
-    ) -> _Prepared:
+        self,
+        source: Source,
+        fetcher: Fetcher,
+        stdin: BinaryIO | None,
+        gate: PixelGate,
+        cache: ResultCache | None,
+        extras: Extras,
+    ) -> Prepared:
         """Read, decode and cut one source; runs in a worker thread and never raises for bad input."""
         start = time.perf_counter()
         record = Record(source.name, thresholds=self.thresholds)
-        frames: list[_Frame] = []
+        prepared = Prepared(record, [])
         try:
             if isinstance(source.payload, np.ndarray):
                 try:
                     pixels = from_array(source.payload)
                 except ValueError as error:
                     raise InputError("bad_array", str(error)) from None
-                frames.append(self._cut(pixels))
+                prepared.frames = self._cut(pixels, extras)
             else:
                 data = _read(source, fetcher, stdin)
                 record.file_sha256 = hashlib.sha256(data).hexdigest()
                 record.file_bytes = len(data)
-                with gate.hold(min(size(data), self.max_pixels)):
-                    for pixels in decode(data, max_pixels=self.max_pixels, frames=self.frames):
-                        frames.append(self._cut(pixels))
+                if cache is not None:
+                    prepared.file = f"{record.file_sha256}:{self.max_pixels}:{self.frames}:{extras.stability}"
+                    # Evidence and thumbnails are not kept: they need the pixels each time.
+                    if not (extras.evidence or extras.thumbnail):
+                        prepared.frames = kept_frames(cache, prepared.file)
+                if prepared.frames:
+                    prepared.file = None  # nothing new to keep of it
+                else:
+                    with gate.hold(min(size(data), self.max_pixels)):
+                        for pixels in decode(data, max_pixels=self.max_pixels, frames=self.frames):
+                            prepared.frames += self._cut(pixels, extras)
+                            if extras.evidence and record.evidence is None:
+                                from .evidence import find_evidence
+
+                                record.evidence = find_evidence(data, pixels.rgb)
         except InputError as error:
-            frames = []
+            prepared.frames = []
             record.status = "error"
             record.error = {"type": error.kind, "message": str(error)}
         record.milliseconds = (time.perf_counter() - start) * 1000
-        return _Prepared(record, frames)
+        return prepared
 
-    def _cut(self, pixels: Pixels) -> _Frame:
+    def _cut(self, pixels: Pixels, extras: Extras) -> list[Frame]:
+        """A decoded frame, and the re-encodings of it that were asked for, with their views."""
+        frame = self._frame(pixels)
+        if extras.thumbnail:
+            frame.thumbnail = thumbnail(pixels.rgb, extras.thumbnail)
+        frames = [frame]
+        if extras.stability:
+            for name, rgb in reencoded(pixels.rgb).items():
+                other = self._frame(from_array(rgb))
+                other.frame, other.reencoding = frame.frame, name
+                frames.append(other)
+        return frames
+
+    def _frame(self, pixels: Pixels) -> Frame:
         rgb = pixels.rgb
         views = make_views(rgb, self.plan)
         whole = views[0] if self.plan.whole else whole_view(rgb, self.plan.size)
-        return _Frame(
+        return Frame(
             pixels.key,
             pixels.sha256,
             pixels.width,
@@ -238,24 +249,29 @@ class Detector:
             pixels.format,
             pixels.frame,
             pixels.frames,
-            views,
             cautions(pixels.width, pixels.height, whole.rgb),
+            views=views,
         )
 
     def _enqueue(
-        self, prepared: _Prepared, batch: list[tuple[_Result, View]], known: OrderedDict[str, _Result]
+        self,
+        prepared: Prepared,
+        batch: list[tuple[Result, View]],
+        known: OrderedDict[str, Result],
+        cache: ResultCache | None,
     ) -> None:
         for frame in prepared.frames:
-            result = known.get(frame.key)
+            result = frame.result or known.get(frame.key)
+            if result is None and cache is not None:
+                result = kept_result(cache, frame.key)
             if result is None:
-                result = _Result([v.kind for v in frame.views], [v.box for v in frame.views])
-                known[frame.key] = result
+                result = Result([v.kind for v in frame.views], [v.box for v in frame.views])
                 batch += [(result, view) for view in frame.views]
                 prepared.charge.append(result)
-            frame.result = result
+            known[frame.key] = frame.result = result
             frame.views = []
 
-    def _run(self, batch: list[tuple[_Result, View]]) -> None:
+    def _run(self, batch: list[tuple[Result, View]]) -> None:
         start = time.perf_counter()
         features = self._features(np.stack([view.rgb for _, view in batch]))
         logits = np.empty(len(batch))
@@ -302,79 +318,49 @@ class Detector:
             self.batch_size = len(part) // 2
         return np.concatenate(parts)
 
-    def _finish(self, prepared: _Prepared) -> Record:
+    def _finish(self, prepared: Prepared, cache: ResultCache | None) -> Record:
         record = prepared.record
         record.milliseconds += 1000 * sum(result.seconds for result in prepared.charge)
-        best: tuple[float, _Frame, _Result] | None = None
-        for frame in prepared.frames:
-            assert frame.result is not None
-            logit = self.calibration.join(frame.result.kinds, frame.result.logits)
-            if best is None or logit > best[0]:
-                best = (logit, frame, frame.result)
-        if best is None:
+        results = {frame.key: frame.result for frame in prepared.frames if frame.result is not None}
+        if not results:
             return record
-        logit, frame, result = best
+        record.cached = all(result.kept for result in results.values())
+        if cache is not None:
+            new = {key: result.to_data() for key, result in results.items() if not result.kept}
+            if new or prepared.file:
+                cache.put(prepared.file, [frame.to_data() for frame in prepared.frames], new)
+        logits = {key: self.calibration.join(result.kinds, result.logits) for key, result in results.items()}
+        frame = max((f for f in prepared.frames if not f.reencoding), key=lambda f: logits[f.key])
+        result = results[frame.key]
         record.pixels_sha256, record.format = frame.sha256, frame.format
         record.width, record.height = frame.width, frame.height
         record.frame, record.frames = frame.frame, frame.frames
-        record.warnings = frame.warnings
+        record.warnings = list(frame.warnings)
+        record.thumbnail = frame.thumbnail
         record.views = [
             ViewScore(kind, box, z)
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
-        record.logit = logit
-        record.probability = self.calibration.probability(logit)
-        record.verdict = self.thresholds.verdict(record.probability)
+        record.logit = logits[frame.key]
+        record.probability, record.verdict = self.reading(record.logit)
         if result.families:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
+        copies = [f for f in prepared.frames if f.reencoding and f.frame == frame.frame]
+        if copies:
+            self._stability(record, {f.reencoding: logits[f.key] for f in copies})
         return record
 
-
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return None
-
-
-def _trim() -> None:
-    """Hand freed memory back to the system, where the C library can."""
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-class _PixelGate:
-    """Bounds the pixels being decoded at the same time."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._used = 0
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._used == 0 or self._used + pixels <= self._capacity)
-            self._used += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= pixels
-                self._changed.notify_all()
-
-
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that does not wait for queued work when its user stops early."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="aidetect-read")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    def _stability(self, record: Record, logits: dict[str, float]) -> None:
+        copies = []
+        for name, logit in logits.items():
+            probability, verdict = self.reading(logit)
+            copies.append({"name": name, "logit": logit, "probability": probability, "verdict": verdict})
+        before = str(record.verdict)
+        record.verdict, record.stability = judge(before, copies)
+        if not record.stability["kept"]:
+            others = ", ".join(f"{c['verdict']} as {c['name']}" for c in copies if c["verdict"] != before)
+            record.warnings.append(f"unstable: {before} as given, but {others}")
 
 
 def _source(image: str | os.PathLike[str] | bytes | np.ndarray) -> Source:

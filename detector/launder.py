@@ -19,7 +19,7 @@ _KERNELS = (
     Image.Resampling.BOX,
 )
 # Sides that the containers can hold; a longer picture stays as it is.
-_LONGEST = {"JPEG": 65500, "WEBP": 16383}
+LONGEST = {"JPEG": 65500, "WEBP": 16383}
 
 
 def jpeg(rgb: np.ndarray, quality: int, subsampling: int = 2) -> np.ndarray:
@@ -100,7 +100,7 @@ def launder(rgb: np.ndarray, rng: np.random.Generator, *, smallest_scale: float 
     elif draw < 0.16:
         rgb = noise(rgb, float(rng.uniform(1, 5)), rng)
     draw = rng.random()
-    if max(rgb.shape[:2]) > _LONGEST["JPEG" if draw < 0.6 else "WEBP"]:
+    if max(rgb.shape[:2]) > LONGEST["JPEG" if draw < 0.6 else "WEBP"]:
         return rgb
     if draw < 0.6:
         rgb = jpeg(rgb, int(rng.integers(30, 99)), (0, 2)[int(rng.integers(2))])

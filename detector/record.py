@@ -6,10 +6,12 @@ import base64
 import os
 import platform
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import version
-from .model import Thresholds
+
+if TYPE_CHECKING:
+    from .model import Thresholds
 
 SCHEMA = "https://aidetect.invalid/schema/report-1.json"
 
@@ -44,6 +46,12 @@ class Record:
         thresholds: the probabilities that separate the verdicts.
         views: per-view logits of that frame.
         warnings: slugs with a text each.
+        stability: how the verdict fared under re-encodings, or ``None`` when that was not asked for.
+        evidence: what metadata and watermarks say, never part of the score; ``None`` when not asked for.
+        accepted: ``{"reason", "date"}`` of the baseline entry that covers these pixels, or ``None``.
+        finding: whether it counts against ``--fail-on`` (or, without one, has the verdict ``ai``).
+        cached: whether the score came from the result cache; bit-equal to what was computed then.
+        thumbnail: a small JPEG of the frame scored, when asked for; never part of `to_dict`.
         milliseconds: reading, decoding and this image's share of the forward passes.
     """
 
@@ -65,11 +73,17 @@ class Record:
     thresholds: Thresholds | None = None
     views: list[ViewScore] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    stability: dict[str, Any] | None = None
+    evidence: list[dict[str, Any]] | None = None
+    accepted: dict[str, str] | None = None
+    finding: bool = False
+    cached: bool = False
+    thumbnail: bytes | None = None
     milliseconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON data, by the shipped schema."""
-        return {
+        data = {
             "input": printable(self.input),
             "input_base64": raw_name(self.input),
             "status": self.status,
@@ -91,8 +105,11 @@ class Record:
             ),
             "views": [{"kind": v.kind, "box": list(v.box), "logit": v.logit} for v in self.views],
             "warnings": self.warnings,
+            "cached": self.cached,
             "milliseconds": round(self.milliseconds, 1),
         }
+        asked_for = {"stability": self.stability, "evidence": self.evidence, "accepted": self.accepted}
+        return data | {name: value for name, value in asked_for.items() if value is not None}
 
     def _type(self) -> dict[str, Any]:
         found: dict[str, Any] = {"ai_generated": self.probability}
@@ -103,12 +120,22 @@ class Record:
 
 def printable(name: str) -> str:
     """A name as valid Unicode: bytes that are not UTF-8 are shown as ``\\xNN``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace") if _has_raw_bytes(name) else name
+    if not _has_raw_bytes(name):
+        return name
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def raw_name(name: str) -> str | None:
     """Base64 of a name's bytes when they are not UTF-8, so that it can be found again; else ``None``."""
-    return base64.b64encode(os.fsencode(name)).decode("ascii") if _has_raw_bytes(name) else None
+    if not _has_raw_bytes(name):
+        return None
+    try:
+        return base64.b64encode(os.fsencode(name)).decode("ascii")
+    except UnicodeEncodeError:  # surrogates that stand for no byte: no file bears such a name
+        return None
 
 
 def _has_raw_bytes(name: str) -> bool:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .detector import Detector
-from .record import SCHEMA, library_versions, tool
+from .record import SCHEMA, library_versions, printable, tool
+from .selftest import TOLERANCE
 
 
 def header(detector: Detector, started: datetime, command: str | None = None) -> dict[str, Any]:
@@ -36,7 +37,9 @@ def header(detector: Detector, started: datetime, command: str | None = None) ->
             "dtype": detector.device.dtype_name,
             "why": detector.device.why,
         },
-        "command": command,
+        "decoding": {"max_pixels": detector.max_pixels, "frames": detector.frames},
+        "tolerance": dict(TOLERANCE),
+        "command": None if command is None else printable(command),
         "started": started.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "note": "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic.",
     }

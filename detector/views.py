@@ -8,6 +8,7 @@ the making: cut at native resolution, never resampled, mirrored where the pictur
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +111,20 @@ def whole_view(rgb: np.ndarray, size: int, interpolation: str = "bicubic", quali
     if quality:
         square = jpeg(np.ascontiguousarray(square), quality)
     return View("whole", box, np.ascontiguousarray(square))
+
+
+def thumbnail(rgb: np.ndarray, longest: int, quality: int = 70) -> bytes:
+    """A small JPEG file of a picture, for people to look at.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+        longest: longest side, in pixels.
+    """
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    image.thumbnail((longest, longest), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def native_view(rgb: np.ndarray, size: int, x: float = 0.5, y: float = 0.5) -> View:

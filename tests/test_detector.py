@@ -22,12 +22,13 @@ from PIL import Image
 
 from aidetect.detector import Detector as LazyDetector
 from aidetect.detector.caution import cautions
-from aidetect.detector.detector import Detector, _PixelGate
+from aidetect.detector.detector import Detector
 from aidetect.detector.device import Device, choose
 from aidetect.detector.errors import AidetectError, InputError, ModelError
 from aidetect.detector.fetch import FetchOptions
 from aidetect.detector.model import Model, load_model
 from aidetect.detector.record import Record, ViewScore, library_versions, printable, raw_name, tool
+from aidetect.detector.resources import PixelGate
 from aidetect.detector.source import Source
 from aidetect.detector.views import ViewPlan, make_views
 
@@ -481,7 +482,7 @@ def test_failing_source_iterator_ends_the_threads(make: Callable[..., Detector])
 
 
 def test_pixel_gate_bounds_what_is_decoded_at_once() -> None:
-    gate = _PixelGate(100)
+    gate = PixelGate(100)
     now = most = 0
     lock = threading.Lock()
 
@@ -505,7 +506,7 @@ def test_pixel_gate_bounds_what_is_decoded_at_once() -> None:
 
 
 def test_picture_over_the_gate_is_decoded_alone() -> None:
-    gate = _PixelGate(100)
+    gate = PixelGate(100)
     inside = threading.Event()
 
     def small() -> None:
@@ -522,7 +523,7 @@ def test_picture_over_the_gate_is_decoded_alone() -> None:
 
 
 def test_gate_opens_after_an_error() -> None:
-    gate = _PixelGate(10)
+    gate = PixelGate(10)
     with pytest.raises(InputError), gate.hold(10):
         raise InputError("damaged", "x")
     with within(2), gate.hold(10):

@@ -1,0 +1,242 @@
+"""Files: the options that say which are meant, and how a finished one gets its name."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aidetect.detector.errors import InputError
+from aidetect.detector.source import Source, WalkOptions, expand, file_error
+
+from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
+
+
+def file_options(command: F) -> F:
+    """Add the options of ``scan`` that say which files are meant, and ``--max-pixels --no-cache``."""
+    options = [
+        click.option(
+            "--recursive/--no-recursive", default=True, show_default=True, help="Go into subfolders."
+        ),
+        click.option(
+            "--include",
+            multiple=True,
+            metavar="GLOB",
+            help="In folders, take only files that match (repeatable).",
+        ),
+        click.option(
+            "--exclude",
+            multiple=True,
+            metavar="GLOB",
+            help="In folders, leave out files and folders that match.",
+        ),
+        click.option("--hidden", is_flag=True, help="In folders, take hidden files and folders too."),
+        click.option(
+            "--all-files", is_flag=True, help="In folders, try every file, not only those named like images."
+        ),
+        click.option("--no-ignore", is_flag=True, help="In folders, pay no heed to .aidetectignore files."),
+        click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of results."),
+        click.option(
+            "--max-pixels",
+            type=click.FloatRange(1e-6),
+            default=200.0,
+            show_default=True,
+            callback=_finite,
+            help="Refuse larger images (in megapixels), before decoding them.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number of megapixels", ctx, param)
+    return value
+
+
+def walk_options(options: dict[str, Any]) -> WalkOptions:
+    """What `file_options` say of folders."""
+    return WalkOptions(
+        recursive=options["recursive"],
+        hidden=options["hidden"],
+        include=options["include"],
+        exclude=options["exclude"],
+        all_files=options["all_files"],
+        ignore=not options["no_ignore"],
+    )
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file that is meant.
+
+    Attributes:
+        source: what is scored.
+        relative: its place below the folder given; a file given by itself has its name alone.
+    """
+
+    source: Source
+    relative: Path
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self.source.name)
+
+
+def local_files(
+    inputs: Iterable[str], options: dict[str, Any], left_out: Iterable[Path] = ()
+) -> list[LocalFile]:
+    """The files that inputs and `file_options` name, each once, without those in folders that are left out.
+
+    Raises:
+        CommandError: an input is an address or standard input.
+    """
+    walk = walk_options(options)
+    closed = [Path(os.path.realpath(folder)) for folder in left_out]
+    found: dict[Path, LocalFile] = {}
+    for name in inputs:
+        for source in expand([name], walk):
+            if source.kind in ("url", "stdin"):
+                raise CommandError(f"{name}: only files and folders can be given here")
+            path = Path(source.name)
+            place = Path(os.path.realpath(path.parent)) / path.name
+            if any(place.is_relative_to(folder) for folder in closed):
+                continue
+            below = source.kind == "file" and Path(name).is_dir()
+            relative = path.relative_to(name) if below else Path(path.name)
+            found.setdefault(place, LocalFile(_regular(source), relative))
+    return list(found.values())
+
+
+def _regular(source: Source) -> Source:
+    with contextlib.suppress(OSError):  # reading it will say what is wrong
+        if source.kind == "file" and not stat.S_ISREG(Path(source.name).stat().st_mode):
+            return Source(source.name, "error", InputError("not_a_file", "this is not a regular file"))
+    return source
+
+
+def detector_for(options: dict[str, Any]) -> Any:
+    """The detector that `model_options` and `file_options` ask for."""
+    return load_detector(
+        options["model"],
+        options["device"],
+        options["mode"],
+        batch_size=options["batch_size"],
+        workers=options["workers"],
+        max_pixels=int(options["max_pixels"] * 1e6),
+    )
+
+
+def scored(detector: Any, files: list[LocalFile], options: dict[str, Any]) -> Iterator[tuple[LocalFile, Any]]:
+    """Files with their records, in order."""
+    with result_cache(detector, not options["no_cache"]) as cache:
+        stream = detector.stream([file.source for file in files], cache=cache)
+        with contextlib.closing(stream):
+            yield from zip(files, stream, strict=True)
+
+
+def raise_error(record: Any) -> None:
+    """Raise the error of a record that has one.
+
+    Raises:
+        InputError: the image could not be read or decoded.
+    """
+    if record.error:
+        raise InputError(record.error["type"], record.error["message"])
+
+
+TABLE_HEAD = f"{'AI':>6}  {'verdict':<9}  {'action':<7}  image"
+
+
+def table_row(record: Any, action: str, rest: str) -> str:
+    """A row of the table: score, what was done, the name, and the rest."""
+    from .writers import percent
+
+    probability = "-" if record.probability is None else percent(record.probability)
+    name = visible(f"{record.input}{rest}")
+    return f"{probability:>6}  {record.verdict or '-':<9}  {action:<7}  {name}"
+
+
+def finish(code: ExitCode) -> None:
+    """End the command with an exit code."""
+    sys.stdout.flush()
+    if code == ExitCode.INTERRUPTED:  # now, though a reading thread may hang in a pipe or a dead mount
+        os._exit(int(code))
+    raise SystemExit(int(code))
+
+
+def reason(error: InputError | OSError) -> str:
+    """An error in words."""
+    return str(file_error(error) if isinstance(error, OSError) else error)
+
+
+def changed() -> InputError:
+    """The error for a file whose bytes are not those that were scored."""
+    return InputError("changed", "it changed after it was scored")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, if it is not there.
+
+    Raises:
+        CommandError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"cannot make the folder {path}: {reason(error)}") from None
+
+
+def utf8_output() -> None:
+    """Write UTF-8 whatever the locale says: names may hold anything."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+
+
+@contextlib.contextmanager
+def part_beside(target: Path) -> Iterator[Path]:
+    """An empty hidden file in the target's folder, gone in the end if `publish` has not taken it."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".aidetect-", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def publish(part: Path, target: Path, overwrite: bool = False) -> None:
+    """Give a complete file its name in one step.
+
+    Raises:
+        FileExistsError: the name is taken, and ``overwrite`` was not asked for.
+    """
+    if overwrite:
+        part.replace(target)
+    else:
+        try:
+            target.hardlink_to(part)  # unlike a rename, refuses a name that is taken
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here
+            if os.path.lexists(target):
+                raise FileExistsError(f"{target} exists") from None
+            part.replace(target)
+    with contextlib.suppress(OSError):  # not every system can
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,118 @@
+"""Work under way: frames cut out of one source, waiting for the logits of their views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .record import Record
+from .resultcache import ResultCache
+from .views import View
+
+
+@dataclass
+class Result:
+    """Logits of one distinct picture's views; empty until its batch has run.
+
+    Attributes:
+        kinds, boxes: of the views, as in `View`.
+        logits: one a view.
+        families: log-probabilities of generator families, one array a view, where the model has them.
+        seconds: spent on it in forward passes.
+        kept: whether it came from the result cache.
+    """
+
+    kinds: list[str]
+    boxes: list[tuple[int, int, int, int]]
+    logits: list[float] = field(default_factory=list)
+    families: list[np.ndarray] = field(default_factory=list)
+    seconds: float = 0.0
+
+    kept: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether every view has its logit."""
+        return len(self.logits) == len(self.kinds)
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON data; floats come back from it bit by bit."""
+        families = [[float(value) for value in vector] for vector in self.families]
+        return {"kinds": self.kinds, "boxes": self.boxes, "logits": self.logits, "families": families}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Result:
+        """Back from `to_data`."""
+        boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
+        return cls(data["kinds"], boxes, data["logits"], [np.array(v) for v in data["families"]], kept=True)
+
+
+@dataclass
+class Frame:
+    """A decoded frame, or a re-encoding of one: what a record says of it, its views, and their result."""
+
+    key: str
+    sha256: str
+    width: int
+    height: int
+    format: str
+    frame: int
+    frames: int
+    warnings: list[str]
+    reencoding: str = ""  # of which this is the picture, or "" for the frame itself
+    views: list[View] = field(default_factory=list)
+    thumbnail: bytes | None = None
+    result: Result | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """What a second scan needs of it, as JSON data."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+
+_FIELDS = ("key", "sha256", "width", "height", "format", "frame", "frames", "warnings", "reencoding")
+
+
+@dataclass
+class Prepared:
+    """One source, read and cut: its record so far, its frames, and the results that it has to pay for."""
+
+    record: Record
+    frames: list[Frame]
+    file: str | None = None  # key of the file in the result cache
+    charge: list[Result] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether every frame has its result."""
+        return all(frame.result is not None and frame.result.done for frame in self.frames)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a scan tells besides scores; none of it moves a logit.
+
+    Attributes:
+        stability: score re-encodings too; a verdict that does not outlive them becomes ``uncertain``.
+        evidence: say what metadata and watermarks claim.
+        thumbnail: longest side of a small JPEG kept with each record, in pixels; 0 for none.
+    """
+
+    stability: bool = False
+    evidence: bool = False
+    thumbnail: int = 0
+
+
+def kept_frames(cache: ResultCache, file: str) -> list[Frame]:
+    """What a file held, when every score of it is at hand; else nothing."""
+    frames = [Frame(**data) for data in cache.frames(file) or []]
+    for frame in frames:
+        frame.result = kept_result(cache, frame.key)
+    return frames if all(frame.result is not None for frame in frames) else []
+
+
+def kept_result(cache: ResultCache, key: str) -> Result | None:
+    """What an earlier run computed for a picture."""
+    data = cache.scores(key)
+    return None if data is None else Result.from_data(data)

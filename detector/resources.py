@@ -1,0 +1,57 @@
+"""Bounds on what a long run takes: pixels decoded at once, reading threads, freed memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return None
+
+
+def trim() -> None:
+    """Hand freed memory back to the system, where the C library can."""
+    give_back = _malloc_trim()
+    if give_back is not None:
+        give_back(0)
+
+
+class PixelGate:
+    """Bounds the pixels being decoded at the same time."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Wait until so many pixels may be decoded beside the others; more than all wait to be alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + pixels <= self._capacity)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= pixels
+                self._changed.notify_all()
+
+
+@contextlib.contextmanager
+def pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that does not wait for queued work when its user stops early."""
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="aidetect-read")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
