@@ -96,6 +96,26 @@ class Tower:
             tokens += [grid.float().mean(dim=(2, 3)) for grid in out["image_intermediates"]]
         return torch.stack([t.float() for t in tokens], dim=1).cpu().numpy()
 
+    @torch.inference_mode()
+    def patch_tokens(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens whose class tokens and patch means `features` gives, each at its place.
+
+        Args:
+            views: ``[n, size, size, 3]``, dtype ``uint8``; few, for the tokens are many.
+
+        Returns:
+            Class tokens ``[n, blocks, width]`` and patch tokens ``[n, blocks, rows, columns, width]``,
+            both ``float32``.
+        """
+        pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
+        pixels = ((pixels - self._mean) / self._std).to(self.dtype)
+        out = self.module.forward_intermediates(  # type: ignore[operator]
+            pixels, intermediates_only=True, output_extra_tokens=True
+        )
+        classes = torch.stack([prefix[:, 0].float() for prefix in out["image_intermediates_prefix"]], dim=1)
+        grids = torch.stack([g.float().permute(0, 2, 3, 1) for g in out["image_intermediates"]], dim=1)
+        return classes.cpu().numpy(), grids.cpu().numpy()
+
 
 def load_tower(folder: Path) -> Tower:
     """Load a tower folder: ``tower.json`` and the files it names, hashes verified.
