@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import AidetectError, InputError
-from .source import IMAGE_SUFFIXES, walk
+from .source import IMAGE_SUFFIXES, WalkOptions, walk
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def read_folder(folder: Path, label: int) -> list[Example]:
     """
     examples = []
     blank = Example(folder, label, "unknown-ai" if label else "unknown-human", folder.name, folder.name)
-    for file in walk(folder):
+    for file in walk(folder, WalkOptions(ignore=False)):
         if file.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         parts = Path(os.path.relpath(file, folder)).parts

@@ -9,11 +9,13 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-
+from . import ignore
 from .errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IMAGE_SUFFIXES = frozenset(
     """
@@ -55,6 +57,8 @@ class WalkOptions:
         include: glob patterns; when any is given, a file must match one (name or relative path).
         exclude: glob patterns of files and folders to leave out.
         all_files: take every regular file, not only those named like images.
+        ignore: leave out what ``.aidetectignore`` files say, by the rules of gitignore: those in the
+            folder, in its subfolders, and above it up to the root of its repository.
     """
 
     recursive: bool = True
@@ -62,6 +66,7 @@ class WalkOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     all_files: bool = False
+    ignore: bool = True
 
 
 def walk(
@@ -72,11 +77,13 @@ def walk(
     """Files below a folder, in the order of their names; each real folder is entered once.
 
     Symbolic links are followed; a loop ends where it would enter a folder again. Folders that
-    cannot be read are passed to ``on_error``.
+    cannot be read are passed to ``on_error``, and so are ignore files that cannot be used.
     """
     seen: set[tuple[int, int]] = set()
 
-    def entries(directory: Path, prefix: str) -> Iterator[tuple[Path, str, os.DirEntry[str]]]:
+    def entries(
+        directory: Path, prefix: str, rules: ignore.Rules
+    ) -> Iterator[tuple[Path, str, ignore.Rules, os.DirEntry[str]]]:
         try:
             status = directory.stat()
             if (status.st_dev, status.st_ino) in seen:
@@ -87,12 +94,14 @@ def walk(
         except OSError as error:
             on_error(directory, error)
             return
-        yield from ((directory, prefix, entry) for entry in found)
+        if options.ignore:
+            rules = rules.read(directory, on_error)
+        yield from ((directory, prefix, rules, entry) for entry in found)
 
     # A stack of our own: folders may be nested deeper than Python's calls.
-    stack = [entries(folder, "")]
+    stack = [entries(folder, "", ignore.above(folder, on_error) if options.ignore else ignore.Rules())]
     while stack:
-        for directory, prefix, entry in stack[-1]:
+        for directory, prefix, rules, entry in stack[-1]:
             relative = f"{prefix}{entry.name}"
             if entry.name.startswith(".") and not options.hidden:
                 continue
@@ -102,9 +111,11 @@ def walk(
                 mode = entry.stat().st_mode
             except OSError:  # a dangling link, or gone since the listing
                 mode = stat.S_IFREG if entry.is_symlink() else 0
+            if rules.leave_out(entry.name, stat.S_ISDIR(mode)):
+                continue
             if stat.S_ISDIR(mode):
                 if options.recursive:
-                    stack.append(entries(directory / entry.name, f"{relative}/"))
+                    stack.append(entries(directory / entry.name, f"{relative}/", rules.inside(entry.name)))
                     break
             elif stat.S_ISREG(mode):
                 by_name = options.all_files or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
