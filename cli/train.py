@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from .common import (
     CONTEXT,
     CommandError,
     ExitCode,
+    atomic_file,
     ends_quietly,
     errors_for_people,
     labelled,
@@ -33,11 +36,14 @@ from .common import (
     help="Model folder to write; its name is the model's name.",
 )
 @click.option(
-    "--tower",
-    default="clip-vit-b-16-openai",
-    show_default=True,
+    "--base",
     metavar="NAME|PATH",
-    help="Tower folder, or ARCHITECTURE:TAG of open_clip.",
+    help="Model whose training pictures count too: yours are added to them.",
+)
+@click.option(
+    "--tower",
+    metavar="NAME|PATH",
+    help="Tower folder, or ARCHITECTURE:TAG of open_clip.  [default: clip-vit-b-16-openai; with --base, its]",
 )
 @click.option(
     "--cache",
@@ -76,11 +82,22 @@ from .common import (
     show_default=True,
     help="Threads that read and decode.",
 )
+@click.option(
+    "--extendable",
+    is_flag=True,
+    help="Put the training features into the model, so that --base can extend it (some 60 MiB for 10,000 "
+    "pictures).",
+)
+@click.option(
+    "--held-out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the scores of the held-out pictures (CSV), for `aidetect evaluate --scores`.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
 @ends_quietly
 def train(
     output: Path,
-    tower: str,
+    tower: str | None,
     cache: Path | None,
     quiet: bool,
     **options: Any,
@@ -95,8 +112,13 @@ def train(
     Examples:
       aidetect train --ai ./generated --real ./photos -o ./my-model
       aidetect train --index corpus/index.csv -o ./my-model --dtype bfloat16
+      aidetect train --base aidetect-1 --ai ./new-generator -o ./my-model
     """
-    if not options["index"] and not (options["ai"] and options["real"]):
+    if options["base"] and tower:
+        raise CommandError("--base brings its own tower; leave out --tower")
+    if options["base"] and not (options["index"] or options["ai"] or options["real"]):
+        raise CommandError("give pictures to add: --ai, --real or --index")
+    if not options["base"] and not options["index"] and not (options["ai"] and options["real"]):
         raise CommandError("give --index, or both --ai and --real")
     with errors_for_people():
         examples = labelled(options)
@@ -110,10 +132,16 @@ def _default_cache() -> Path:
 
 
 def _train(
-    examples: list[Any], output: Path, tower_name: str, cache_path: Path, quiet: bool, options: dict[str, Any]
+    examples: list[Any],
+    output: Path,
+    tower_name: str | None,
+    cache_path: Path,
+    quiet: bool,
+    options: dict[str, Any],
 ) -> None:
     import torch
 
+    from aidetect.detector.base import Joined, write_base
     from aidetect.detector.device import choose
     from aidetect.detector.features import FeatureCache, extract
     from aidetect.detector.model import load_card_tower, tower_reference
@@ -121,7 +149,8 @@ def _train(
     from aidetect.detector.train import Recipe, fit_model, write_model
 
     start = time.monotonic()
-    reference = tower_reference(tower_name)
+    base, reference = _base(options["base"]) if options["base"] else (None, None)
+    reference = reference or tower_reference(tower_name or "clip-vit-b-16-openai")
     tower = load_card_tower(reference, output.parent)
     device = choose(options["device"])
     tower.to(torch.device(device.name), getattr(torch, options["dtype"]))
@@ -153,11 +182,29 @@ def _train(
         if not quiet:
             say(f"aidetect: {text}")
 
+    if len(unreadable) == len(examples):
+        raise CommandError("no picture could be read", ExitCode.NOTHING)
+    vectors: Any = cache
+    added = len({sample.example for sample in samples})
+    if base is not None:
+        samples = [*base.samples, *(replace(s, example=s.example + len(base.examples)) for s in samples)]
+        examples = [*base.examples, *examples]
+        vectors = Joined(base, cache)
     given = {name: options[name] for name in ("folds",) if options[name] is not None}
     recipe = Recipe(**given)
-    fitted = fit_model(examples, samples, cache, tower, recipe, tell)
+    fitted = fit_model(examples, samples, vectors, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
-    card = write_model(output, fitted, {**reference, "sha256": tower.sha256}, details)
+    if base is not None:
+        details["base"] = {"name": options["base"], "views": len(base.samples), "examples_added": added}
+
+    def ship(path: Path) -> None:
+        tell("reducing the training features")
+        write_base(path, examples, samples, vectors, fitted.length, recipe.components)
+
+    whole = {**reference, "sha256": tower.sha256}
+    card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)
+    if options["held_out"]:
+        _write_scores(options["held_out"], fitted.scores)
     tell("scoring the self-test picture")
     add_selftest(output)
     cache.close()
@@ -171,5 +218,27 @@ def _train(
             indent=2,
         )
     )
-    if len(unreadable) == len(examples):
-        raise CommandError("no picture could be read", ExitCode.NOTHING)
+
+
+def _base(name: str) -> tuple[Any, dict[str, str]]:
+    """Training features of an installed model, its hashes checked, and the card's ``tower``."""
+    from aidetect.detector.base import FILE, read_base
+    from aidetect.detector.errors import ModelError
+    from aidetect.detector.model import read_model_card, verify_model
+
+    card = read_model_card(name)
+    if FILE not in card.data["files"]:
+        raise ModelError(f"model {card.name} carries no training features; it cannot be extended")
+    verify_model(card)
+    return read_base(card.folder / FILE), dict(card.data["tower"])
+
+
+def _write_scores(path: Path, scores: dict[str, list[Any]]) -> None:
+    """Scores of held-out pictures: a row a picture, copy and mode."""
+    with atomic_file(path) as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["name", "label", "source", "generator", "copy", "views", "logit", "score", "verdict"])
+        for mode, found in scores.items():
+            for one in found:
+                row = [one.name, one.label, one.source, one.generator, one.condition, mode]
+                rows.writerow([*row, f"{one.logit:.6f}", f"{one.probability:.6f}", one.verdict])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -46,6 +46,13 @@ class Sample:
     key: str
 
 
+class Vectors(Protocol):
+    """Where feature vectors are found by key."""
+
+    def rows(self, keys: Sequence[str]) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``."""
+
+
 class FeatureCache:
     """Feature vectors in one SQLite file, stored as float16, keyed by pixels, tower, view and copy."""
 
@@ -66,6 +73,10 @@ class FeatureCache:
         if row is None:
             raise KeyError(key)
         return np.frombuffer(row[0], dtype=np.float16)
+
+    def rows(self, keys: Sequence[str]) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``."""
+        return np.stack([self.get(key) for key in keys])
 
     def put(self, items: Sequence[tuple[str, np.ndarray]]) -> None:
         """Store vectors; committed before this returns."""

@@ -99,6 +99,24 @@ def reduced(
         The reduced features ``[n, r]``, and a function that turns weights ``[r]`` on them into weights
         ``[d]`` on the features as they were and the constant to take from the bias.
     """
+    standard, x, basis = principal(features, weights, components)
+
+    def unfold(w: torch.Tensor) -> tuple[np.ndarray, float]:
+        full = (w if basis is None else basis @ w).numpy() / standard.std
+        return full, float(np.dot(full, standard.mean))
+
+    return x, unfold
+
+
+def principal(
+    features: np.ndarray, weights: np.ndarray, components: int
+) -> tuple[Standard, torch.Tensor, torch.Tensor | None]:
+    """Standardised features on their leading principal components, and what leads back.
+
+    Returns:
+        The standardisation, the reduced features ``[n, r]``, and the components as columns of
+        ``[d, r]`` (``None`` when all features are kept as they are).
+    """
     standard = standardise(features, weights)
     x = torch.empty(features.shape, dtype=torch.float32)
     for start in range(0, len(features), 4096):
@@ -112,12 +130,7 @@ def reduced(
         _, _, basis = torch.svd_lowrank(x, q=rank, niter=2)
         torch.random.set_rng_state(state)
         x = x @ basis
-
-    def unfold(w: torch.Tensor) -> tuple[np.ndarray, float]:
-        full = (w if basis is None else basis @ w).numpy() / standard.std
-        return full, float(np.dot(full, standard.mean))
-
-    return x, unfold
+    return standard, x, basis
 
 
 def platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from . import modelcard
 from .attribution import family_of, fit_families
+from .base import FILE as BASE_FILE
 from .checksum import file_sha256
 from .dataset import Example
 from .errors import AidetectError
 from .evaluation import MIX, Evaluation, Scored, evaluate
-from .features import WHOLE_JPEG, FeatureCache, Sample
+from .features import WHOLE_JPEG, Sample, Vectors
 from .fit import balanced_weights, fit_probe, group_folds, platt
 from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
@@ -92,7 +93,7 @@ class Pictures:
 def held_out(
     examples: Sequence[Example],
     samples: Sequence[Sample],
-    cache: FeatureCache,
+    cache: Vectors,
     recipe: Recipe,
     length: int,
     on_stage: Callable[[str], None] = lambda text: None,
@@ -116,7 +117,7 @@ def held_out(
             count = len({g for g, value in zip(groups, labels, strict=True) if value == label})
             if count < 2:
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
-        x = np.stack([cache.get(s.key)[:length] for s in mine])
+        x = cache.rows([s.key for s in mine])[:, :length]
         fold = group_folds(groups, labels.tolist(), recipe.folds)
         logits = np.empty(len(mine))
         for k in range(recipe.folds):
@@ -224,6 +225,7 @@ class Fitted:
         probes: by kind of view.
         modes, details: entries of its card.
         evaluations, scores: held-out errors and scores by mode.
+        length: number of features of a view.
         families, attribution: family probes and what was measured of them; empty with under two families.
     """
 
@@ -232,6 +234,7 @@ class Fitted:
     details: dict[str, Any]
     evaluations: dict[str, Evaluation]
     scores: dict[str, list[Scored]]
+    length: int
     families: dict[str, FamilyProbe]
     attribution: dict[str, Any]
 
@@ -239,7 +242,7 @@ class Fitted:
 def fit_model(
     examples: Sequence[Example],
     samples: Sequence[Sample],
-    cache: FeatureCache,
+    cache: Vectors,
     tower: Tower,
     recipe: Recipe = Recipe(),
     on_stage: Callable[[str], None] = lambda text: None,
@@ -271,13 +274,13 @@ def fit_model(
     }
     details = {"training": training, "recipe": vars(recipe)}
     families, attribution = fit_attribution(examples, samples, cache, recipe, length, on_stage)
-    return Fitted(probes, modes, details, evaluations, scores, families, attribution)
+    return Fitted(probes, modes, details, evaluations, scores, length, families, attribution)
 
 
 def fit_attribution(
     examples: Sequence[Example],
     samples: Sequence[Sample],
-    cache: FeatureCache,
+    cache: Vectors,
     recipe: Recipe,
     length: int,
     on_stage: Callable[[str], None] = lambda text: None,
@@ -304,7 +307,7 @@ def fit_attribution(
         on_stage(f"{kind} view: families")
         target = [family[s.example] for s in mine]
         groups = [examples[s.example].group for s in mine]
-        x = np.stack([cache.get(s.key)[:length] for s in mine])
+        x = cache.rows([s.key for s in mine])[:, :length]
         counts = Counter(zip(target, groups, strict=True))
         weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])
         probes[kind] = fit_families(x, target, weights)
@@ -347,7 +350,11 @@ def blocks_length(tower: Tower) -> int:
 
 
 def write_model(
-    folder: Path, fitted: Fitted, tower_card: Mapping[str, Any], details: Mapping[str, Any]
+    folder: Path,
+    fitted: Fitted,
+    tower_card: Mapping[str, Any],
+    details: Mapping[str, Any],
+    base: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write a model folder: probe tensors, ``MODEL_CARD.md``, plots when matplotlib is there, and the card.
 
@@ -356,6 +363,7 @@ def write_model(
     Args:
         tower_card: the card's ``tower`` object.
         details: further entries of the card.
+        base: what writes the training features to a path, for a model that others can extend.
 
     Returns:
         The card's path.
@@ -386,6 +394,10 @@ def write_model(
     }
     (folder / modelcard.FILE).write_text(modelcard.render(card, fitted.evaluations), encoding="utf-8")
     written = [folder / PROBE_FILE, folder / modelcard.FILE, *_plots(fitted, folder)]
+    (folder / BASE_FILE).unlink(missing_ok=True)
+    if base is not None:
+        base(folder / BASE_FILE)
+        written.append(folder / BASE_FILE)
     card["files"] = {path.name: file_sha256(path) for path in written}
     path = folder / MODEL_CARD
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,161 @@
+"""Base features: a model's training features, small enough to travel with it.
+
+A probe cannot be extended from its weights alone: fitted on a new generator it would forget the others.
+So a model may carry the features it was fitted on, each view reduced to the leading principal components of
+its kind and rounded to eight bits. Sufficient statistics would be smaller, but logistic regression has none,
+and folds, weights, calibration and families would be out of reach with them.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .dataset import Example
+from .errors import ModelError
+from .features import Sample, Vectors
+from .fit import principal
+from .probe import KINDS, read_tensors
+
+FILE = "base.safetensors"
+_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Base:
+    """Training features of a model.
+
+    Attributes:
+        examples, samples: as training had them.
+        tensors: for each kind of view ``mean, std`` (``[d]``), ``basis`` (``[d, r]``, int8, with
+            ``basis.scale``) and ``features`` (``[n, r]``, int8, with ``features.scale``).
+        place: kind and row of each key.
+    """
+
+    examples: list[Example]
+    samples: list[Sample]
+    tensors: dict[str, np.ndarray]
+    place: dict[str, tuple[str, int]]
+
+    def rows(self, keys: Sequence[str]) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``, as near as the kept components come.
+
+        Raises:
+            KeyError: a key is not of this base.
+        """
+        places = [self.place[key] for key in keys]
+        length = len(self.tensors["whole.mean"])
+        out = np.empty((len(keys), length), np.float16)
+        for kind in KINDS:
+            at = np.array([i for i, (k, _) in enumerate(places) if k == kind], int)
+            if not len(at):
+                continue
+            index = np.array([places[i][1] for i in at])
+            basis = torch.from_numpy(_unpack(self.tensors, f"{kind}.basis"))
+            for start in range(0, len(at), _BLOCK):
+                part = self.tensors[f"{kind}.features"][index[start : start + _BLOCK]].astype(np.float32)
+                part *= self.tensors[f"{kind}.features.scale"]
+                full = (torch.from_numpy(part) @ basis.T).numpy()
+                full = full * self.tensors[f"{kind}.std"] + self.tensors[f"{kind}.mean"]
+                out[at[start : start + _BLOCK]] = np.clip(full, -65504, 65504)
+        return out
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Vectors of a base and of a cache, looked up in the base first."""
+
+    base: Base
+    cache: Vectors
+
+    def rows(self, keys: Sequence[str]) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``."""
+        old = [i for i, key in enumerate(keys) if key in self.base.place]
+        new = [i for i, key in enumerate(keys) if key not in self.base.place]
+        if not new:
+            return self.base.rows(keys)
+        fresh = self.cache.rows([keys[i] for i in new])
+        out = np.empty((len(keys), fresh.shape[1]), np.float16)
+        out[new] = fresh
+        if old:
+            out[old] = self.base.rows([keys[i] for i in old])
+        return out
+
+
+def write_base(
+    path: Path,
+    examples: Sequence[Example],
+    samples: Sequence[Sample],
+    vectors: Vectors,
+    length: int,
+    components: int,
+) -> None:
+    """Write the training features of a model.
+
+    Args:
+        length: number of leading features used.
+        components: principal components kept of each kind of view.
+    """
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, np.ndarray] = {}
+    order: list[Sample] = []
+    for kind in KINDS:
+        mine = [sample for sample in samples if sample.kind == kind]
+        order += mine
+        x = vectors.rows([sample.key for sample in mine])[:, :length]
+        standard, scores, basis = principal(x, np.ones(len(mine)), components)
+        if basis is None:
+            basis = torch.eye(length)
+        tensors[f"{kind}.mean"], tensors[f"{kind}.std"] = standard.mean, standard.std
+        _pack(tensors, f"{kind}.basis", basis.numpy())
+        _pack(tensors, f"{kind}.features", scores.numpy())
+    used = sorted({sample.example for sample in order})
+    number = {old: new for new, old in enumerate(used)}
+    index = {
+        # Where pictures lay is of no use to others; names within their groups tell them apart.
+        "examples": [{**asdict(examples[i]), "path": examples[i].path.name} for i in used],
+        "samples": [[number[s.example], s.kind, s.copy, s.key] for s in order],
+    }
+    packed = zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)
+    tensors["index"] = np.frombuffer(packed, np.uint8)
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+
+
+def read_base(path: Path) -> Base:
+    """Read the training features of a model, its hash checked by the caller.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    tensors = read_tensors(path)
+    try:
+        index = json.loads(zlib.decompress(tensors.pop("index").tobytes()))
+        examples = [Example(**{**data, "path": Path(data["path"])}) for data in index["examples"]]
+        samples = [Sample(example, kind, copy, key) for example, kind, copy, key in index["samples"]]
+        place: dict[str, tuple[str, int]] = {}
+        for kind in KINDS:
+            mine = [sample for sample in samples if sample.kind == kind]
+            place |= {sample.key: (kind, row) for row, sample in enumerate(mine)}
+            if tensors[f"{kind}.features"].shape != (len(mine), tensors[f"{kind}.basis"].shape[1]):
+                raise ValueError(f"{kind} features do not fit their index")
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise ModelError(f"cannot read {path}: {error!r}") from None
+    return Base(examples, samples, tensors, place)
+
+
+def _pack(tensors: dict[str, np.ndarray], name: str, columns: np.ndarray) -> None:
+    """Round columns to eight bits, each with a scale of its own."""
+    scale = np.maximum(np.abs(columns).max(axis=0), 1e-12) / 127
+    tensors[name] = np.rint(columns / scale).astype(np.int8)
+    tensors[f"{name}.scale"] = scale.astype(np.float32)
+
+
+def _unpack(tensors: dict[str, np.ndarray], name: str) -> np.ndarray:
+    return np.asarray(tensors[name].astype(np.float32) * tensors[f"{name}.scale"])
