@@ -63,12 +63,12 @@ def read_baseline(path: Path) -> dict[str, Accepted]:
 def _entry(entry: Any) -> Accepted | None:
     if not isinstance(entry, Mapping):
         return None
-    needed = {name: entry.get(name) for name in ("pixels_sha256", "reason", "date")}
-    if not all(isinstance(value, str) for value in needed.values()):
+    sha256, reason, date = (entry.get(name) for name in ("pixels_sha256", "reason", "date"))
+    if not (isinstance(sha256, str) and isinstance(reason, str) and isinstance(date, str)):
         return None
-    if not _SHA256.fullmatch(str(needed["pixels_sha256"])):
+    if not _SHA256.fullmatch(sha256):
         return None
-    return Accepted(**needed, **{name: entry.get(name) for name in ("input", "verdict", "probability")})
+    return Accepted(sha256, reason, date, *(entry.get(name) for name in ("input", "verdict", "probability")))
 
 
 def baseline_text(entries: Mapping[str, Accepted]) -> str:

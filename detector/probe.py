@@ -36,8 +36,10 @@ class LinearProbe:
         Returns:
             ``[n]``, dtype ``float64``; positive means AI.
         """
-        flat = features.reshape(len(features), -1).astype(np.float64)
-        return np.asarray(flat @ self.weight.astype(np.float64) + self.bias)
+        # Row by row: a matrix product may round a view's logit otherwise in other company.
+        weight = self.weight.astype(np.float64)
+        flat = features.reshape(len(features), -1)
+        return np.array([(row.astype(np.float64) * weight).sum() for row in flat]) + self.bias
 
 
 @dataclass(frozen=True, eq=False)

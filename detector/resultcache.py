@@ -66,7 +66,8 @@ class ResultCache:
         Returns:
             ``{"kinds", "boxes", "logits", "families"}`` as `put` was given them, or ``None``.
         """
-        return self._get("SELECT data FROM scores WHERE key=?", pixels)
+        found: dict[str, Any] | None = self._get("SELECT data FROM scores WHERE key=?", pixels)
+        return found
 
     def frames(self, file: str) -> list[dict[str, Any]] | None:
         """What was decoded from a file.
