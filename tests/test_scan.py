@@ -323,8 +323,11 @@ def test_every_option_in_the_readme_exists() -> None:
 
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     known = set()
-    for name in ("scan", "prove", "doctor", "train", "evaluate"):
-        text = CliRunner().invoke(main, [name, "-h"]).stdout
+    from aidetect.cli.main import _COMMANDS
+
+    subcommands = [["baseline", "create"], ["baseline", "show"], ["cache", "clear"]]
+    for words in [[], *([name] for name in _COMMANDS), *subcommands]:
+        text = CliRunner().invoke(main, [*words, "-h"]).stdout
         known |= set(re.findall(r"--[a-z][a-z0-9-]*", text))
     known |= {"--help", "--version"}
     used = set()
