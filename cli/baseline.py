@@ -25,6 +25,7 @@ from .common import (
     progress_bar,
     result_cache,
     say,
+    table_or_json,
     visible,
 )
 from .writers import percent
@@ -120,14 +121,7 @@ def create(
 @click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=DEFAULT, metavar="[FILE]"
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @ends_quietly
 def show(file: Path, format_: str) -> None:
     """Print the accepted images of a baseline."""

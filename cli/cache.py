@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from .common import CONTEXT, ends_quietly, errors_for_people, say, visible
+from .common import CONTEXT, ends_quietly, errors_for_people, say, table_or_json, visible
 
 
 @click.group(context_settings=CONTEXT)
@@ -27,14 +27,7 @@ def cache() -> None:
 
 
 @cache.command()
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @ends_quietly
 def info(format_: str) -> None:
     """Say where the cache is and what it holds."""

@@ -103,6 +103,16 @@ def model_options(command: F) -> F:
     return command
 
 
+table_or_json = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="What to write.",
+)
+
+
 def picture_options(command: F) -> F:
     """Add ``--ai --real --index``, which `labelled` reads."""
     folder = click.Path(exists=True, file_okay=False, path_type=Path)

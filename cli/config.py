@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .common import CONTEXT, CommandError, ExitCode, ends_quietly, say, visible
+from .common import CONTEXT, CommandError, ExitCode, ends_quietly, say, table_or_json, visible
 from .settings import OWN_FILE, PROJECT_FILE, Settings, configurable, in_force
 
 _Chain = list[tuple[str, click.Command]]
@@ -18,14 +18,7 @@ _Chain = list[tuple[str, click.Command]]
 
 @click.command(context_settings=CONTEXT)
 @click.argument("words", nargs=-1, metavar="[COMMAND]...")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @click.pass_context
 @ends_quietly
 def config(context: click.Context, words: tuple[str, ...], format_: str) -> None:

@@ -25,6 +25,7 @@ from .common import (
     picture_options,
     progress_bar,
     say,
+    table_or_json,
 )
 
 if TYPE_CHECKING:
@@ -44,14 +45,7 @@ if TYPE_CHECKING:
     help="Also score N real pictures, spread over the sources, saved in different ways.",
 )
 @model_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def guards(**options: Any) -> None:

@@ -21,6 +21,7 @@ from .common import (
     load_detector,
     model_options,
     say,
+    table_or_json,
     visible,
 )
 
@@ -28,14 +29,7 @@ from .common import (
 @click.command(context_settings=CONTEXT)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @model_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @ends_quietly
 def prove(
     images: tuple[str, ...], format_: str, model: str | None, device: str, mode: str, **options: Any

@@ -28,6 +28,7 @@ from .common import (
     model_options,
     progress_bar,
     say,
+    table_or_json,
 )
 from .files import (
     TABLE_HEAD,
@@ -73,14 +74,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Write into files with a C2PA manifest; their signature breaks.")
 @file_options
 @model_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def tag(inputs: tuple[str, ...], **options: Any) -> None:

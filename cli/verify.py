@@ -19,6 +19,7 @@ from .common import (
     load_detector,
     progress_bar,
     say,
+    table_or_json,
     visible,
 )
 
@@ -54,14 +55,7 @@ from .common import (
     help="Where to compute.",
 )
 @click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to write.",
-)
+@table_or_json
 @click.option("-q", "--quiet", is_flag=True, help="Print only what changed or is missing; no progress bar.")
 @ends_quietly
 def verify(report: Path | None, log: Path | None, **options: Any) -> None:
