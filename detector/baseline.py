@@ -68,7 +68,8 @@ def _entry(entry: Any) -> Accepted | None:
         return None
     if not _SHA256.fullmatch(sha256):
         return None
-    return Accepted(sha256, reason, date, *(entry.get(name) for name in ("input", "verdict", "probability")))
+    name = str(entry.get("input") or "")
+    return Accepted(sha256, reason, date, name, entry.get("verdict"), entry.get("probability"))
 
 
 def baseline_text(entries: Mapping[str, Accepted]) -> str:
