@@ -1,8 +1,8 @@
 """Formats for continuous integration: SARIF, JUnit XML, and GitHub's workflow commands.
 
 SARIF is checked against a schema of this file's own, which is stricter than the standard's about what is
-written here. With ``AIDETECT_SARIF_SCHEMA`` set to the path of OASIS's sarif-schema-2.1.0.json (which may
-not be copied here), every log is checked against that as well.
+written here. With ``AIDETECT_SARIF_SCHEMA`` set to the path of the official schema (which may not be copied
+here; ``.ci/run`` takes it from a package), every log is checked against that as well.
 """
 
 from __future__ import annotations
