@@ -3,7 +3,8 @@
     python benchmarks/experiments.py --index ../shared/corpus/index.csv --cache features.sqlite
 
 Reads features that `aidetect train` has cached (clean copies and one laundered copy) and prints, for each
-choice, measures of pictures whose repository the probe had not seen, in Markdown.
+choice, measures of pictures whose repository the probe had not seen, in Markdown. Pictures that the cache
+does not hold are left out; the first line says how many views were found.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.features import FeatureCache, Sample
 from aidetect.detector.fit import balanced_weights, fit_probe, group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
+from aidetect.detector.model import tower_reference
 
 
 def cached(examples: Sequence[Example], cache: FeatureCache, tag: str) -> list[Sample]:
@@ -36,11 +38,11 @@ class Bench:
     def __init__(self, examples: Sequence[Example], samples: Sequence[Sample], cache: FeatureCache) -> None:
         self.examples = examples
         self.samples = {k: [s for s in samples if s.kind == k] for k in ("whole", "native")}
-        self.x = {k: np.stack([cache.get(s.key) for s in v]) for k, v in self.samples.items()}
+        self.x = {k: cache.rows([s.key for s in v]) for k, v in self.samples.items()}
         self.length = self.x["whole"].shape[1]
 
     def held_out(
-        self, kind: str, columns: slice, l2: float, components: int, power: float, train_on: str
+        self, kind: str, columns: slice, l2: float, components: int, power: float, laundered: float
     ) -> dict[tuple[str, int], float]:
         """Held-out logits by (picture, copy)."""
         samples = self.samples[kind]
@@ -49,13 +51,14 @@ class Bench:
         copies = np.array([s.copy for s in samples])
         groups, sources = [e.group for e in mine], [e.source for e in mine]
         fold = group_folds(groups, labels.tolist(), 5)
-        used = np.ones(len(mine), bool) if train_on == "both" else copies == (train_on == "laundered")
+        used = (copies == 0) | (laundered > 0)
         logits = np.empty(len(mine))
         x = self.x[kind][:, columns]
         for k in range(5):
             train = np.flatnonzero((fold != k) & used)
             some = [sources[i] for i in train], [groups[i] for i in train]
             weights = balanced_weights(labels[train], *some, power)
+            weights *= np.where(copies[train] > 0, laundered, 1.0)
             probe = fit_probe(x[train], labels[train], weights, l2, components=components)
             logits[fold == k] = probe.logits(x[fold == k])
         names = [(f"{e.group}|{e.original}", s.copy) for e, s in zip(mine, samples, strict=True)]
@@ -87,32 +90,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--tower-sha", default="8f8b0b867e8ed88c")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--tower", default="clip-vit-b-16-openai")
+    parser.add_argument("--dtype", default="float32", help="that the features were computed in")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
     arguments = parser.parse_args()
     examples = read_index(arguments.index)
     cache = FeatureCache(arguments.cache)
-    bench = Bench(examples, cached(examples, cache, f"{arguments.tower_sha}:{arguments.dtype}"), cache)
+    samples = cached(examples, cache, f"{tower_reference(arguments.tower)['sha256'][:16]}:{arguments.dtype}")
+    if not samples:
+        parser.exit(2, "the cache holds none of these pictures; run aidetect train first (see --dtype)\n")
+    print(f"{len(samples)} views of {len(examples)} rows of the index, both copies counted\n")
+    bench = Bench(examples, samples, cache)
     half = bench.length // 2
     columns = {"class": slice(0, half), "mean": slice(half, None), "class + mean": slice(None)}
     measures = ["AUC", "TPR@1%", "TPR@5%", "polished@5%"]
     head = ["choice", *(f"clean {m}" for m in measures), *(f"laundered {m}" for m in measures)]
     print("| " + " | ".join(head) + " |\n" + "| " + " | ".join(["---"] * len(head)) + " |")
-    shipped = {"whole": 0.3, "native": 0.3}
-    choices: list[tuple[str, str, float, int, float, str]] = []
-    for kind, l2 in shipped.items():
-        choices.append((kind, "class + mean", l2, 1024, 0.5, "both"))
+    shipped = {"whole": (0.3, 0.1), "native": (0.3, 0.3)}
+    choices: list[tuple[str, str, float, int, float, float]] = []
+    for kind, (l2, weight) in shipped.items():
+        choices.append((kind, "class + mean", l2, 1024, 0.5, weight))
         if not arguments.quick:
-            choices += [(kind, "class", l2, 1024, 0.5, "both"), (kind, "mean", l2, 1024, 0.5, "both")]
-            choices += [(kind, "class + mean", l2 * f, 1024, 0.5, "both") for f in (0.1, 10)]
-            choices += [(kind, "class + mean", l2, n, 0.5, "both") for n in (256, 2048)]
-            choices += [(kind, "class + mean", l2, 1024, p, "both") for p in (0.0, 1.0)]
-            choices += [(kind, "class + mean", l2, 1024, 0.5, t) for t in ("clean", "laundered")]
+            choices += [(kind, tokens, l2, 1024, 0.5, weight) for tokens in ("class", "mean")]
+            choices += [(kind, "class + mean", l2 * f, 1024, 0.5, weight) for f in (0.1, 3, 10)]
+            choices += [(kind, "class + mean", l2, n, 0.5, weight) for n in (256, 512)]
+            choices += [(kind, "class + mean", l2, 1024, p, weight) for p in (0.0, 1.0)]
+            choices += [(kind, "class + mean", l2, 1024, 0.5, w) for w in (0.0, 1.0)]
     kept = {}
-    for kind, tokens, l2, components, power, train_on in choices:
-        logits = bench.held_out(kind, columns[tokens], l2, components, power, train_on)
-        name = f"{kind}: {tokens}, l2 {l2:g}, {components} components, power {power:g}, fitted on {train_on}"
+    for kind, tokens, l2, components, power, laundered in choices:
+        logits = bench.held_out(kind, columns[tokens], l2, components, power, laundered)
+        name = f"{kind}: {tokens}, l2 {l2:g}, {components} components, power {power:g}, "
+        name += f"laundered copies weighing {laundered:g}"
         bench.row(name, logits)
         kept.setdefault(kind, logits)
     for share in (0.3, 0.4, 0.5, 0.6, 0.7):
