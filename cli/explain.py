@@ -360,10 +360,13 @@ def _heat_map(findings: _Findings) -> Iterator[str]:
     found = cast("Influence", findings.influence)
     tiles = [tile.logit for tile in found.tiles]
     yield f"Heat map: {visible(str(findings.heat_map))}"
-    yield from _wrapped(
-        f"{len(tiles)} native crops, logits {min(tiles):+.2f} to {max(tiles):+.2f}, "
-        f"{sum(tile > 0 for tile in tiles)} of them above zero"
-    )
+    if len(tiles) == 1:
+        yield f"  1 native crop, logit {tiles[0]:+.2f}"
+    else:
+        yield from _wrapped(
+            f"{len(tiles)} native crops, logits {min(tiles):+.2f} to {max(tiles):+.2f}, "
+            f"{sum(tile > 0 for tile in tiles)} of them above zero"
+        )
     if found.patches is None:
         yield "  No map of the whole view: this model has nothing that splits over patches."
         return
