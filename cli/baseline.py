@@ -20,7 +20,6 @@ from .common import (
     atomic_file,
     ends_quietly,
     errors_for_people,
-    load_detector,
     model_options,
     progress_bar,
     result_cache,
@@ -28,6 +27,7 @@ from .common import (
     table_or_json,
     visible,
 )
+from .files import detector_for
 from .writers import percent
 
 DEFAULT = "aidetect-baseline.json"
@@ -164,10 +164,7 @@ def _scanned(inputs: tuple[str, ...], options: dict[str, Any]) -> Iterator[dict[
     sources = list(expand(inputs))
     if not sources:
         raise CommandError("nothing to scan: no images found", ExitCode.NOTHING)
-    names = ("batch_size", "workers")
-    detector = load_detector(
-        options["model"], options["device"], options["mode"], **{name: options[name] for name in names}
-    )
+    detector = detector_for(options)
     with progress_bar(len(sources), options["quiet"]) as bar, result_cache(detector) as cache:
         for record in detector.stream(sources, cache=cache):
             if record.error:

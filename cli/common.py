@@ -204,6 +204,16 @@ def _harmless(c: str) -> bool:
     return c.isprintable() or unicodedata.category(c) in ("Cn", "Co") or c == "\u3000"
 
 
+def utf8_output(newline: str | None = None) -> None:
+    """Write UTF-8 to standard output whatever the locale says: names may hold anything.
+
+    Args:
+        newline: ``""`` to write line ends as they are given, ``None`` as the system has them.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline=newline)
+
+
 def use_colour(stream: IO[Any]) -> bool:
     """Whether to colour: a terminal, and neither ``NO_COLOR`` nor ``TERM=dumb``."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"

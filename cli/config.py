@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .common import CONTEXT, CommandError, ExitCode, ends_quietly, say, table_or_json, visible
+from .common import CONTEXT, CommandError, ExitCode, ends_quietly, say, table_or_json, utf8_output, visible
 from .settings import OWN_FILE, PROJECT_FILE, Settings, configurable, in_force
 
 _Chain = list[tuple[str, click.Command]]
@@ -58,9 +57,7 @@ def config(context: click.Context, words: tuple[str, ...], format_: str) -> None
             found[name] = _options(None if name == context.info_name else settings, chain)
         except CommandError as error:
             wrong[error.message] = None
-    # Values may hold anything; output is UTF-8 whatever the locale says.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    utf8_output()
     if format_ == "json":
         file = visible(str(settings.path)) if settings else None
         click.echo(json.dumps({"file": file, "commands": found}, indent=2, ensure_ascii=False))

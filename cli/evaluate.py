@@ -30,6 +30,7 @@ from .common import (
     progress_bar,
     say,
     use_colour,
+    utf8_output,
     visible,
 )
 
@@ -227,9 +228,7 @@ def _write(outcome: _Outcome, format_: str, output: Path | None) -> None:
         with atomic_file(output) as stream:
             _WRITERS[format_](outcome, stream)
         return
-    # Names may hold anything; output is UTF-8 whatever the locale says.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    utf8_output()
     _WRITERS[format_](outcome, sys.stdout)
     sys.stdout.flush()
 

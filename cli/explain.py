@@ -25,12 +25,13 @@ from .common import (
     atomic_file,
     ends_quietly,
     errors_for_people,
-    load_detector,
     model_options,
     progress_bar,
     say,
+    utf8_output,
     visible,
 )
+from .files import detector_for, max_pixels_option
 
 if TYPE_CHECKING:
     from aidetect.detector.influence import Influence
@@ -68,13 +69,7 @@ class _Findings:
     "You say it, because the model does not tell; it does not change the score.",
 )
 @click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
-@click.option(
-    "--max-pixels",
-    type=click.FloatRange(1e-6),
-    default=200.0,
-    show_default=True,
-    help="Refuse larger images (in megapixels), before decoding them.",
-)
+@max_pixels_option
 @click.option(
     "--frames",
     type=click.IntRange(1, 1000),
@@ -115,15 +110,7 @@ def explain(image: str, **options: Any) -> None:
     if output is not None:
         _check_output(output)
     started = datetime.now(UTC)
-    detector = load_detector(
-        options["model"],
-        options["device"],
-        options["mode"],
-        batch_size=options["batch_size"],
-        workers=options["workers"],
-        max_pixels=int(options["max_pixels"] * 1e6),
-        frames=options["frames"],
-    )
+    detector = detector_for(options)
     _check_content(detector, options["content"])
     with errors_for_people():
         try:
@@ -136,8 +123,7 @@ def explain(image: str, **options: Any) -> None:
         except KeyboardInterrupt:
             say("aidetect: interrupted")
             raise SystemExit(int(ExitCode.INTERRUPTED)) from None
-    if hasattr(sys.stdout, "reconfigure"):  # names may hold anything
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    utf8_output()
     if options["format_"] == "json":
         click.echo(json.dumps(_as_dict(findings, started), indent=2, ensure_ascii=False))
         return

@@ -21,6 +21,22 @@ from aidetect.detector.source import Source, WalkOptions, expand, file_error
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
 
 
+def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a number of megapixels", ctx, param)
+    return value
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.FloatRange(1e-6),
+    default=200.0,
+    show_default=True,
+    callback=_finite,
+    help="Refuse larger images (in megapixels), before decoding them.",
+)
+
+
 def file_options(command: F) -> F:
     """Add the options of ``scan`` that say which files are meant, and ``--max-pixels --no-cache``."""
     options = [
@@ -45,24 +61,11 @@ def file_options(command: F) -> F:
         ),
         click.option("--no-ignore", is_flag=True, help="In folders, pay no heed to .aidetectignore files."),
         click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of results."),
-        click.option(
-            "--max-pixels",
-            type=click.FloatRange(1e-6),
-            default=200.0,
-            show_default=True,
-            callback=_finite,
-            help="Refuse larger images (in megapixels), before decoding them.",
-        ),
+        max_pixels_option,
     ]
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number of megapixels", ctx, param)
-    return value
 
 
 def walk_options(options: dict[str, Any]) -> WalkOptions:
@@ -128,14 +131,16 @@ def _regular(source: Source) -> Source:
 
 
 def detector_for(options: dict[str, Any]) -> Any:
-    """The detector that `model_options` and `file_options` ask for."""
+    """The detector that `model_options` ask for, with ``--max-pixels`` and ``--frames`` where there are."""
+    megapixels = options.get("max_pixels")
     return load_detector(
         options["model"],
         options["device"],
         options["mode"],
         batch_size=options["batch_size"],
         workers=options["workers"],
-        max_pixels=int(options["max_pixels"] * 1e6),
+        max_pixels=None if megapixels is None else int(megapixels * 1e6),
+        frames=options.get("frames"),
     )
 
 
@@ -197,12 +202,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"cannot make the folder {path}: {reason(error)}") from None
-
-
-def utf8_output() -> None:
-    """Write UTF-8 whatever the locale says: names may hold anything."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
 
 
 @contextlib.contextmanager

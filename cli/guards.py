@@ -26,6 +26,7 @@ from .common import (
     progress_bar,
     say,
     table_or_json,
+    utf8_output,
 )
 
 if TYPE_CHECKING:
@@ -126,9 +127,7 @@ def _run(options: dict[str, Any]) -> ExitCode:
         "drift": [row.to_dict() for row in drifts],
         "errors": errors,
     }
-    # Names may hold anything; output is UTF-8 whatever the locale says.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    utf8_output()
     if options["format_"] == "json":
         click.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
     else:

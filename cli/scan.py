@@ -23,13 +23,12 @@ from .common import (
     ExitCode,
     ends_quietly,
     errors_for_people,
-    load_detector,
     model_options,
     progress_bar,
     result_cache,
     say,
 )
-from .files import file_options, finish, walk_options
+from .files import detector_for, file_options, finish, walk_options
 from .writers import FORMATS, SUFFIXES, open_output
 
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
@@ -235,15 +234,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
     output: Path | None = options["output"]
     format_ = options["format_"] or (SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
     started = datetime.now(UTC)
-    detector = load_detector(
-        options["model"],
-        options["device"],
-        options["mode"],
-        batch_size=options["batch_size"],
-        workers=options["workers"],
-        max_pixels=int(options["max_pixels"] * 1e6),
-        frames=options["frames"],
-    )
+    detector = detector_for(options)
     fetch = FetchOptions(
         allowed=not options["no_network"],
         at_once=options["max_downloads"],

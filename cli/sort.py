@@ -25,6 +25,7 @@ from .common import (
     model_options,
     progress_bar,
     say,
+    utf8_output,
 )
 from .files import (
     TABLE_HEAD,
@@ -41,7 +42,6 @@ from .files import (
     reason,
     scored,
     table_row,
-    utf8_output,
 )
 
 _VERDICTS = ("ai", "uncertain", "real")
@@ -104,7 +104,7 @@ def _run(files: list[LocalFile], options: dict[str, Any]) -> ExitCode:
     into, move = options["into"], options["move"]
     planned: dict[Path, str] | None = {} if options["dry_run"] else None
     counts: Counter[str] = Counter()
-    utf8_output()
+    utf8_output(newline="")
     click.echo(TABLE_HEAD)
     with errors_for_people(), progress_bar(len(files), options["quiet"]) as bar:
         try:

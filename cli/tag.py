@@ -29,6 +29,7 @@ from .common import (
     progress_bar,
     say,
     table_or_json,
+    utf8_output,
 )
 from .files import (
     TABLE_HEAD,
@@ -45,7 +46,6 @@ from .files import (
     reason,
     scored,
     table_row,
-    utf8_output,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _run(files: list[LocalFile], options: dict[str, Any]) -> ExitCode:
     results: list[dict[str, Any]] = []
     table = options["format_"] == "table"
     interrupted = False
-    utf8_output()
+    utf8_output(newline="")
     if table:
         click.echo(TABLE_HEAD)
     with errors_for_people(), progress_bar(len(files), options["quiet"]) as bar:

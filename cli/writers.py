@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 
 from aidetect.detector.record import Record, printable
 
-from .common import atomic_file, use_colour, visible
+from .common import atomic_file, use_colour, utf8_output, visible
 
 FORMATS = ("table", "csv", "json", "jsonl", "sightengine", "html", "sarif", "junit", "github")
 SUFFIXES = {
@@ -55,9 +55,7 @@ def schema_text() -> str:
 def open_output(format_: str, path: Path | None, sort: str = "input") -> Iterator[Writer]:
     """A writer to stdout, or to a file that appears whole or not at all."""
     if path is None:
-        # Names may hold anything; output is UTF-8 whatever the locale says.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+        utf8_output(newline="")
         yield _sorted(_writer(format_)(sys.stdout, use_colour(sys.stdout)), sort)
         sys.stdout.flush()
     else:

@@ -231,7 +231,7 @@ class Detector:
             frame.thumbnail = thumbnail(pixels.rgb, extras.thumbnail)
         frames = [frame]
         if extras.stability:
-            for name, rgb in reencoded(pixels.rgb).items():
+            for name, rgb in reencoded(pixels.rgb):
                 other = self._frame(from_array(rgb))
                 other.frame, other.reencoding = frame.frame, name
                 frames.append(other)

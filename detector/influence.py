@@ -19,7 +19,7 @@ from .errors import InputError
 from .pixels import decode
 from .record import Record
 from .source import Source
-from .stability import REENCODINGS, judge
+from .stability import judge, reencoded
 from .views import native_view, whole_view
 
 TILES_AT_MOST = 36
@@ -125,20 +125,10 @@ def find_stability(detector: Detector, rgb: np.ndarray, verdict: str) -> dict[st
         A record's ``stability``.
     """
     copies: list[Mapping[str, Any]] = []
-    for name, encode in REENCODINGS.items():  # one at a time: a picture may take most of the memory
-        try:
-            copy = encode(rgb)
-        except OSError:  # JPEG holds no side over 65,500 pixels
-            continue
+    for name, copy in reencoded(rgb):
         (record,) = detector.stream([Source(name, "memory", payload=copy)])
-        copies.append(
-            {
-                "name": name,
-                "logit": record.logit,
-                "probability": record.probability,
-                "verdict": record.verdict,
-            }
-        )
+        scores = {"logit": record.logit, "probability": record.probability, "verdict": record.verdict}
+        copies.append({"name": name} | scores)
     return judge(verdict, copies)[1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,19 +34,20 @@ REENCODINGS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def reencoded(rgb: np.ndarray) -> dict[str, np.ndarray]:
-    """Every re-encoding of a picture.
+def reencoded(rgb: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Every re-encoding of a picture, one at a time: a picture may take most of the memory.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
 
-    Returns:
-        By name, each ``[h, w, 3]`` of dtype ``uint8``; no JPEG of a picture longer than JPEG can hold.
+    Yields:
+        Names and pictures, ``[h, w, 3]`` of dtype ``uint8``; no JPEG of one longer than JPEG can hold.
     """
     rgb = np.ascontiguousarray(rgb)
     too_long = max(rgb.shape[:2]) > LONGEST["JPEG"]
-    wanted = {n: encode for n, encode in REENCODINGS.items() if not (too_long and n.startswith("JPEG"))}
-    return {name: encode(rgb) for name, encode in wanted.items()}
+    for name, encode in REENCODINGS.items():
+        if not (too_long and name.startswith("JPEG")):
+            yield name, encode(rgb)
 
 
 def judge(verdict: str, copies: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
