@@ -150,7 +150,7 @@ def _train(
     from aidetect.detector.train import Recipe, fit_model, write_model
 
     start = time.monotonic()
-    base, reference = _base(options["base"]) if options["base"] else (None, None)
+    base, reference, given = _base(options["base"]) if options["base"] else (None, None, {})
     reference = reference or tower_reference(tower_name or "clip-vit-b-16-openai")
     tower = load_card_tower(reference, output.parent)
     device = choose(options["device"])
@@ -163,7 +163,9 @@ def _train(
         unreadable.append(example.name)
         say(f"aidetect: {visible(example.name)}: {error}")
 
-    with progress_bar(len(examples) * len(copies), quiet, " copies") as bar:
+    most = options["copies"]
+    total = sum(1 + min(most, most if e.copies is None else e.copies) for e in examples)
+    with progress_bar(total, quiet, " copies") as bar:
 
         def advance(done: int) -> None:
             bar.update(done - bar.n)
@@ -191,7 +193,8 @@ def _train(
         samples = [*base.samples, *(replace(s, example=s.example + len(base.examples)) for s in samples)]
         examples = [*base.examples, *examples]
         vectors = Joined(base, cache)
-    given = {name: options[name] for name in ("folds",) if options[name] is not None}
+    if options["folds"] is not None:
+        given["folds"] = options["folds"]
     recipe = Recipe(**given)
     fitted = fit_model(examples, samples, vectors, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
@@ -200,7 +203,7 @@ def _train(
 
     def ship(path: Path) -> None:
         tell("reducing the training features")
-        write_base(path, examples, samples, vectors, fitted.length, recipe.components)
+        write_base(path, examples, samples, vectors, fitted.used, recipe.components)
 
     whole = {**reference, "sha256": tower.sha256}
     card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)
@@ -221,8 +224,10 @@ def _train(
     )
 
 
-def _base(name: str) -> tuple[Any, dict[str, str]]:
-    """Training features of an installed model, its hashes checked, and the card's ``tower``."""
+def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
+    """Training features of an installed model, its hashes checked, the card's ``tower``, and the entries of
+    its recipe that say which features it kept.
+    """
     from aidetect.detector.base import FILE, read_base
     from aidetect.detector.errors import ModelError
     from aidetect.detector.model import read_model_card, verify_model
@@ -231,7 +236,12 @@ def _base(name: str) -> tuple[Any, dict[str, str]]:
     if FILE not in card.data["files"]:
         raise ModelError(f"model {card.name} carries no training features; it cannot be extended")
     verify_model(card)
-    return read_base(card.folder / FILE), dict(card.data["tower"])
+    try:
+        recipe = card.data["recipe"]
+        kept = {name: tuple(recipe[name]) for name in ("class_blocks", "mean_blocks")}
+    except KeyError as error:
+        raise ModelError(f"the card of {card.name} lacks {error}; it cannot be extended") from None
+    return read_base(card.folder / FILE), dict(card.data["tower"]), kept
 
 
 def _write_scores(path: Path, scores: dict[str, list[Any]]) -> None:

@@ -33,8 +33,9 @@ class Base:
 
     Attributes:
         examples, samples: as training had them.
-        tensors: for each kind of view ``mean, std`` (``[d]``), ``basis`` (``[d, r]``, int8, with
-            ``basis.scale``) and ``features`` (``[n, r]``, int8, with ``features.scale``).
+        tensors: ``used`` (``[length]``), and for each kind of view ``mean, std`` (``[d]``, of the used
+            features), ``basis`` (``[d, r]``, int8, with ``basis.scale``) and ``features`` (``[n, r]``, int8,
+            with ``features.scale``).
         place: kind and row of each key.
     """
 
@@ -44,14 +45,16 @@ class Base:
     place: dict[str, tuple[str, int]]
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """Feature vectors, ``[n, d]``, dtype ``float16``, as near as the kept components come.
+        """Feature vectors, ``[n, length]``, dtype ``float16``, as near as the kept components come.
+
+        Features that were not used are zero.
 
         Raises:
             KeyError: a key is not of this base.
         """
         places = [self.place[key] for key in keys]
-        length = len(self.tensors["whole.mean"])
-        out = np.empty((len(keys), length), np.float16)
+        used = self.tensors["used"] > 0
+        out = np.zeros((len(keys), len(used)), np.float16)
         for kind in KINDS:
             at = np.array([i for i, (k, _) in enumerate(places) if k == kind], int)
             if not len(at):
@@ -63,7 +66,7 @@ class Base:
                 part *= self.tensors[f"{kind}.features.scale"]
                 full = (torch.from_numpy(part) @ basis.T).numpy()
                 full = full * self.tensors[f"{kind}.std"] + self.tensors[f"{kind}.mean"]
-                out[at[start : start + _BLOCK]] = np.clip(full, -65504, 65504)
+                out[np.ix_(at[start : start + _BLOCK], used)] = np.clip(full, -65504, 65504)
         return out
 
 
@@ -93,26 +96,26 @@ def write_base(
     examples: Sequence[Example],
     samples: Sequence[Sample],
     vectors: Vectors,
-    length: int,
+    used: np.ndarray,
     components: int,
 ) -> None:
     """Write the training features of a model.
 
     Args:
-        length: number of leading features used.
+        used: which features the probes look at, ``[length]``, dtype ``bool``; the others are not kept.
         components: principal components kept of each kind of view.
     """
     from safetensors.numpy import save_file
 
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, np.ndarray] = {"used": used.astype(np.uint8)}
     order: list[Sample] = []
     for kind in KINDS:
         mine = [sample for sample in samples if sample.kind == kind]
         order += mine
-        x = vectors.rows([sample.key for sample in mine])[:, :length]
+        x = vectors.rows([sample.key for sample in mine])[:, used]
         standard, scores, basis = principal(x, np.ones(len(mine)), components)
         if basis is None:
-            basis = torch.eye(length)
+            basis = torch.eye(x.shape[1])
         tensors[f"{kind}.mean"], tensors[f"{kind}.std"] = standard.mean, standard.std
         _pack(tensors, f"{kind}.basis", basis.numpy())
         _pack(tensors, f"{kind}.features", scores.numpy())
@@ -143,8 +146,11 @@ def read_base(path: Path) -> Base:
         for kind in KINDS:
             mine = [sample for sample in samples if sample.kind == kind]
             place |= {sample.key: (kind, row) for row, sample in enumerate(mine)}
-            if tensors[f"{kind}.features"].shape != (len(mine), tensors[f"{kind}.basis"].shape[1]):
+            length, components = tensors[f"{kind}.basis"].shape
+            if tensors[f"{kind}.features"].shape != (len(mine), components):
                 raise ValueError(f"{kind} features do not fit their index")
+            if length != tensors["used"].sum():
+                raise ValueError(f"{kind} features are not those that are used")
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise ModelError(f"cannot read {path}: {error!r}") from None
     return Base(examples, samples, tensors, place)

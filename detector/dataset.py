@@ -26,6 +26,7 @@ class Example:
         content: coarse category, e.g. ``photo`` or ``art``.
         view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture.
         original: path of the picture a cut was made from, within its group; empty when unknown.
+        copies: most laundered copies that training makes of it; ``None`` for as many as it makes of any.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Example:
     member: str | None = None
     view: str = "full"
     original: str = ""
+    copies: int | None = None
 
     @property
     def name(self) -> str:
@@ -80,7 +82,8 @@ _LABELS = {"ai": 1, "1": 1, "real": 0, "0": 0, "human": 0}
 def read_index(path: Path) -> list[Example]:
     """Read an index: a CSV with ``label`` and either ``file`` or ``shard`` and ``member``.
 
-    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``.
+    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``, and
+    ``copies``, the most laundered copies that training makes of a row.
 
     Raises:
         AidetectError: the file cannot be read or a row lacks what it needs.
@@ -93,6 +96,9 @@ def read_index(path: Path) -> list[Example]:
                 file = row.get("shard") or row.get("file")
                 if label is None or not file:
                     raise AidetectError(f"{path}, line {number}: needs label (ai|real) and file")
+                copies = row.get("copies") or ""
+                if copies and not copies.isdecimal():
+                    raise AidetectError(f"{path}, line {number}: copies is {copies!r}, not a whole number")
                 generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
                 source = row.get("source") or row.get("repo") or generator
                 examples.append(
@@ -106,6 +112,7 @@ def read_index(path: Path) -> list[Example]:
                         content=row.get("content") or "unknown",
                         view=row.get("view") or "full",
                         original=row.get("path") or "",
+                        copies=int(copies) if copies else None,
                     )
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -152,7 +152,8 @@ def extract(
     """Compute the features of every copy of every example that the cache does not hold yet.
 
     Args:
-        copies: numbers of the copies wanted of each example; 0 is the clean one.
+        copies: numbers of the copies wanted of each example; 0 is the clean one. An example's own ``copies``
+            may allow fewer.
         on_progress: called with the number of (example, copy) pairs done.
         on_error: called for pictures that cannot be read; they are left out.
 
@@ -166,6 +167,8 @@ def extract(
     todo = []
     for copy in copies:
         for index, example in enumerate(examples):
+            if example.copies is not None and copy > example.copies:
+                continue
             request = f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{copy}|{tag}"
             pairs = cache.known(request)
             if pairs is None:

@@ -42,6 +42,8 @@ class Recipe:
 
     Attributes:
         l2_whole, l2_native: penalty of the logistic regression on each kind of view.
+        class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes look at, from
+            and up to, as shares of the tower's depth.
         components: principal components of the features that are kept.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
@@ -52,8 +54,10 @@ class Recipe:
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
     """
 
-    l2_whole: float = 0.3
-    l2_native: float = 0.3
+    l2_whole: float = 0.03
+    l2_native: float = 0.1
+    class_blocks: tuple[float, float] = (5 / 12, 1.0)
+    mean_blocks: tuple[float, float] = (3 / 12, 8 / 12)
     components: int = 1024
     folds: int = 5
     power: float = 0.5
@@ -62,6 +66,24 @@ class Recipe:
     false_positive_rate: float = 0.01
     miss_rate: float = 0.1
     seed: int = 0
+
+    def tokens(self, blocks: int) -> np.ndarray:
+        """Which tokens of a view the probes look at: ``[2 * blocks]``, dtype ``bool``, class tokens first."""
+        used = np.zeros(2 * blocks, bool)
+        for start, (low, high) in ((0, self.class_blocks), (blocks, self.mean_blocks)):
+            used[start + round(low * blocks) : start + round(high * blocks)] = True
+        return used
+
+    def features(self, blocks: int) -> str:
+        """What a card says of the tokens that the probes look at."""
+        spans = [
+            f"{round(low * blocks) + 1} to {round(high * blocks)}"
+            for low, high in (self.class_blocks, self.mean_blocks)
+        ]
+        return (
+            f"class tokens of blocks {spans[0]} and means of the patch tokens of blocks {spans[1]}, "
+            f"of {blocks}, before projection"
+        )
 
 
 @dataclass
@@ -95,13 +117,14 @@ def held_out(
     samples: Sequence[Sample],
     cache: Vectors,
     recipe: Recipe,
-    length: int,
+    used: np.ndarray,
     on_stage: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, LinearProbe], Pictures]:
     """Fit the probes on everything, and score every sample by probes that never saw its group.
 
     Args:
-        length: number of leading features used.
+        used: which features the probes look at, ``[length]``, dtype ``bool``; their weights for the others
+            are zero.
 
     Raises:
         AidetectError: one of the classes or kinds is missing, or there are too few groups.
@@ -117,7 +140,7 @@ def held_out(
             count = len({g for g, value in zip(groups, labels, strict=True) if value == label})
             if count < 2:
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
-        x = cache.rows([s.key for s in mine])[:, :length]
+        x = cache.rows([s.key for s in mine])[:, used]
         fold = group_folds(groups, labels.tolist(), recipe.folds)
         logits = np.empty(len(mine))
         for k in range(recipe.folds):
@@ -126,7 +149,8 @@ def held_out(
             rows = [mine[i] for i in np.flatnonzero(~test)]
             logits[test] = _fit_kind(kind, x[~test], rows, examples, recipe).logits(x[test])
         on_stage(f"{kind} view: final fit on {len(mine)} views")
-        probes[kind] = _fit_kind(kind, x, mine, examples, recipe)
+        probe = _fit_kind(kind, x, mine, examples, recipe)
+        probes[kind] = LinearProbe(_spread(probe.weight, used), probe.bias)
         for sample, logit in zip(mine, logits, strict=True):
             example = examples[sample.example]
             key = (f"{example.group}|{example.original or example.name}", sample.copy)
@@ -136,6 +160,13 @@ def held_out(
     columns = {kind: np.array([out[key].get(kind, np.nan) for key in keys]) for kind in KINDS}
     copies = np.array([copy for _, copy in keys])
     return probes, Pictures([named[key] for key in keys], copies, columns)
+
+
+def _spread(weight: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Weights ``[..., used features]`` at their places among all features, zeros elsewhere."""
+    full = np.zeros((*weight.shape[:-1], len(used)), weight.dtype)
+    full[..., used] = weight
+    return full
 
 
 def _fit_kind(
@@ -225,7 +256,7 @@ class Fitted:
         probes: by kind of view.
         modes, details: entries of its card.
         evaluations, scores: held-out errors and scores by mode.
-        length: number of features of a view.
+        used: which features of a view the probes look at, ``[length]``, dtype ``bool``.
         families, attribution: family probes and what was measured of them; empty with under two families.
     """
 
@@ -234,7 +265,7 @@ class Fitted:
     details: dict[str, Any]
     evaluations: dict[str, Evaluation]
     scores: dict[str, list[Scored]]
-    length: int
+    used: np.ndarray
     families: dict[str, FamilyProbe]
     attribution: dict[str, Any]
 
@@ -252,8 +283,9 @@ def fit_model(
     Raises:
         AidetectError: a class or a view is missing, or there are too few groups.
     """
-    length = blocks_length(tower)
-    probes, pictures = held_out(examples, samples, cache, recipe, length, on_stage)
+    tokens, width = feature_shape(tower)
+    used = np.repeat(recipe.tokens(tokens // 2), width)
+    probes, pictures = held_out(examples, samples, cache, recipe, used, on_stage)
     modes, evaluations, scores = {}, {}, {}
     for mode, views in DEFAULT_MODES.items():
         calibration, thresholds = calibrate(pictures, mode, recipe)
@@ -272,9 +304,9 @@ def fit_model(
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
     }
-    details = {"training": training, "recipe": vars(recipe)}
-    families, attribution = fit_attribution(examples, samples, cache, recipe, length, on_stage)
-    return Fitted(probes, modes, details, evaluations, scores, length, families, attribution)
+    details = {"features": recipe.features(tokens // 2), "training": training, "recipe": vars(recipe)}
+    families, attribution = fit_attribution(examples, samples, cache, recipe, used, on_stage)
+    return Fitted(probes, modes, details, evaluations, scores, used, families, attribution)
 
 
 def fit_attribution(
@@ -282,7 +314,7 @@ def fit_attribution(
     samples: Sequence[Sample],
     cache: Vectors,
     recipe: Recipe,
-    length: int,
+    used: np.ndarray,
     on_stage: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, FamilyProbe], dict[str, Any]]:
     """Fit the family probes on AI pictures, and measure them on groups they never saw.
@@ -307,10 +339,11 @@ def fit_attribution(
         on_stage(f"{kind} view: families")
         target = [family[s.example] for s in mine]
         groups = [examples[s.example].group for s in mine]
-        x = cache.rows([s.key for s in mine])[:, :length]
+        x = cache.rows([s.key for s in mine])[:, used]
         counts = Counter(zip(target, groups, strict=True))
         weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])
-        probes[kind] = fit_families(x, target, weights)
+        final = fit_families(x, target, weights)
+        probes[kind] = FamilyProbe(final.names, _spread(final.weight, used), final.bias)
         fold = group_folds(groups, [names.index(t) for t in target], recipe.folds)
         for k in range(recipe.folds):
             train = np.flatnonzero(fold != k)
@@ -342,11 +375,11 @@ def fit_attribution(
     }
 
 
-def blocks_length(tower: Tower) -> int:
-    """Length of a view's features: class token and mean of the patch tokens of every block."""
+def feature_shape(tower: Tower) -> tuple[int, int]:
+    """Tokens a view (class tokens of all blocks, then the means of their patch tokens) and their width."""
     size = tower.preprocess.size
-    blank = np.zeros((1, size, size, 3), np.uint8)
-    return int(tower.features(blank, patch_mean=True)[0].size)
+    tokens, width = tower.features(np.zeros((1, size, size, 3), np.uint8), patch_mean=True)[0].shape
+    return tokens, width
 
 
 def write_model(
@@ -379,14 +412,12 @@ def write_model(
         tensors[f"families.{kind}.weight"] = np.ascontiguousarray(families.weight, dtype=np.float32)
         tensors[f"families.{kind}.bias"] = families.bias.astype(np.float32)
     save_file(tensors, folder / PROBE_FILE)
-    length = len(next(iter(fitted.probes.values())).weight)
     card = {
         "schema": CARD_SCHEMA,
         "name": folder.resolve().name,
         "date": datetime.now(UTC).date().isoformat(),
         "tower": dict(tower_card),
-        "features": "class token and mean of the patch tokens of every block, before projection",
-        "probe": {"file": PROBE_FILE, "length": length, "patch_mean": True},
+        "probe": {"file": PROBE_FILE, "length": len(fitted.used), "patch_mean": True},
         "modes": fitted.modes,
         **({"attribution": fitted.attribution} if fitted.attribution else {}),
         **fitted.details,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def some(count: int, rank: int, length: int = 60) -> tuple[list[Example], list[S
 
 def test_features_come_back_nearly_as_they_were(tmp_path: Path) -> None:
     examples, samples, table = some(200, rank=10)
-    write_base(tmp_path / FILE, examples, samples, table, 60, 12)
+    write_base(tmp_path / FILE, examples, samples, table, np.ones(60, bool), 12)
     base = read_base(tmp_path / FILE)
     keys = [s.key for s in samples]
     before, after = table.rows(keys).astype(float), base.rows(keys).astype(float)
@@ -57,14 +59,26 @@ def test_components_left_out_are_lost_and_no_others(tmp_path: Path) -> None:
     keys = [s.key for s in samples]
     errors = []
     for components in (5, 15, 20):
-        write_base(tmp_path / FILE, examples, samples, table, 60, components)
+        write_base(tmp_path / FILE, examples, samples, table, np.ones(60, bool), components)
         errors.append(float(np.abs(table.rows(keys) - read_base(tmp_path / FILE).rows(keys)).mean()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+def test_only_used_features_are_kept(tmp_path: Path) -> None:
+    examples, samples, table = some(60, rank=6)
+    used = np.arange(60) % 3 == 0
+    write_base(tmp_path / "part", examples, samples, table, used, 12)
+    write_base(tmp_path / "all", examples, samples, table, np.ones(60, bool), 12)
+    assert (tmp_path / "part").stat().st_size < (tmp_path / "all").stat().st_size
+    keys = [s.key for s in samples]
+    before, after = table.rows(keys).astype(float), read_base(tmp_path / "part").rows(keys).astype(float)
+    assert not after[:, ~used].any()
+    assert np.abs(before - after)[:, used].std() < 0.03 * before.std()
+
+
 def test_joined_vectors_keep_their_order(tmp_path: Path) -> None:
     examples, samples, table = some(40, rank=5)
-    write_base(tmp_path / FILE, examples, samples, table, 60, 8)
+    write_base(tmp_path / FILE, examples, samples, table, np.ones(60, bool), 8)
     base = read_base(tmp_path / FILE)
     fresh = Table({f"new{i}": np.full(60, float(i)) for i in range(3)})
     rows = Joined(base, fresh).rows(["new2", samples[5].key, "new0", samples[0].key])
@@ -74,19 +88,21 @@ def test_joined_vectors_keep_their_order(tmp_path: Path) -> None:
         base.rows(["unknown"])
 
 
-@pytest.mark.parametrize("damage", ["cut", "index", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "index", "missing", "used"])
 def test_a_damaged_base_is_a_clear_error(tmp_path: Path, damage: str) -> None:
     from safetensors.numpy import load_file, save_file
 
     examples, samples, table = some(40, rank=5)
     path = tmp_path / FILE
-    write_base(path, examples, samples, table, 60, 8)
+    write_base(path, examples, samples, table, np.ones(60, bool), 8)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
     else:
         tensors = dict(load_file(path))
         if damage == "index":
             tensors["index"] = tensors["index"][:-3]
+        elif damage == "used":
+            tensors["used"][3] = 0
         else:
             del tensors["native.features"]
         save_file(tensors, path)
@@ -132,7 +148,7 @@ def test_a_model_is_extended_by_a_new_generator(
         *("--cache", tmp_path / "f.sqlite", "--held-out", tmp_path / "held-out.csv"),
     )
     assert first.exit_code == 0, first.output
-    card = json.loads((tmp_path / "first" / "model.json").read_text())
+    card = first_card = json.loads((tmp_path / "first" / "model.json").read_text())
     assert FILE in card["files"]
     rows = list(csv.DictReader((tmp_path / "held-out.csv").open()))
     assert {(row["copy"], row["views"]) for row in rows} >= {("clean", "standard"), ("mix", "fast")}
@@ -145,6 +161,7 @@ def test_a_model_is_extended_by_a_new_generator(
     assert card["base"]["name"] == "first"
     assert card["base"]["examples_added"] == 24
     assert card["training"]["groups"] == 9
+    assert card["recipe"]["class_blocks"] == first_card["recipe"]["class_blocks"]
     found = {}
     for name in ("first", "second"):
         scan = ["scan", str(pictures), "--model", str(tmp_path / name), "--device", "cpu", "--format", "json"]
@@ -165,5 +182,14 @@ def test_what_cannot_be_extended_says_so(pictures: Path, tiny_model_folder: Path
     assert result.exit_code == 5
     assert "cannot be extended" in result.stderr
     assert run("--base", tiny_model_folder, "-o", tmp_path / "m").exit_code == 2
+    card = json.loads((tiny_model_folder / "model.json").read_text())
+    old = tmp_path / "old"
+    shutil.copytree(tiny_model_folder, old)
+    (old / FILE).write_bytes(b"")
+    card["files"][FILE] = hashlib.sha256(b"").hexdigest()
+    (old / "model.json").write_text(json.dumps(card))
+    result = run("--base", old, "--ai", pictures / "new", "-o", tmp_path / "m")
+    assert result.exit_code == 5, "its card does not say which features it kept"
+    assert len(result.stderr.splitlines()) == 1
     both = run("--base", "x", "--tower", "y", "--ai", pictures / "new", "-o", tmp_path / "m")
     assert both.exit_code == 2

@@ -16,6 +16,7 @@ from conftest import encode
 from aidetect.cli.main import main
 from aidetect.detector.fit import balanced_weights, fit_probe, group_folds, platt
 from aidetect.detector.probe import Calibration, sigmoid
+from aidetect.detector.train import Recipe
 
 
 def test_fit_probe_finds_a_separating_direction() -> None:
@@ -157,6 +158,39 @@ def test_train_reads_an_index_of_a_shard_and_resumes(
     calls.clear()
     assert run(*words, "-o", tmp_path / "two").exit_code == 0
     assert sum(calls) < 20  # what is left is the self-test
+
+
+def test_an_index_may_ask_for_fewer_laundered_copies(
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    with (labelled / "index.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    index = labelled / "fewer.csv"
+    for copies, views in (("1", 0), ("0", 1), ("", 0)):
+        with index.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], "copies"])
+            writer.writeheader()
+            writer.writerows({**row, "copies": copies if i % 2 else ""} for i, row in enumerate(rows))
+        words = ["--index", index, "--tower", tiny_model_folder.parent / "tiny-tower", "--folds", "2"]
+        result = run(*words, "--cache", tmp_path / "cache.sqlite", "-o", tmp_path / "m")
+        assert result.exit_code == 0, result.output
+        training = json.loads((tmp_path / "m" / "model.json").read_text())["training"]
+        assert training["views"] == 4 * len(rows) - views * 2 * (len(rows) // 2)
+    index.write_text("file,label,copies\nx.png,ai,many\n")
+    result = run("--index", index, "-o", tmp_path / "m")
+    assert result.exit_code == 2
+    assert "line 2" in result.stderr and "many" in result.stderr
+
+
+def test_the_probe_looks_at_the_recipe_s_tokens_alone() -> None:
+    used = Recipe().tokens(12)
+    assert used[:12].tolist() == [False] * 5 + [True] * 7
+    assert used[12:].tolist() == [False] * 3 + [True] * 5 + [False] * 4
+    for blocks in range(1, 40):
+        assert Recipe().tokens(blocks).any()
+    assert Recipe().features(12) == (
+        "class tokens of blocks 6 to 12 and means of the patch tokens of blocks 4 to 8, of 12, before projection"
+    )
 
 
 def test_train_says_what_is_missing(labelled: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
