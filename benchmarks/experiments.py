@@ -1,6 +1,7 @@
 """The table of experiments behind the probe: what each choice gives on held-out repositories.
 
-    python benchmarks/experiments.py --index ../shared/corpus/index.csv --cache features.sqlite
+    python benchmarks/experiments.py --index ../shared/corpus/index.csv --index originals/index.csv \\
+        --cache features.sqlite
 
 Reads features that `aidetect train` has cached (clean copies and one laundered copy) and prints, for each
 choice, measures of pictures whose repository the probe had not seen, in Markdown. Pictures that the cache
@@ -20,6 +21,9 @@ from aidetect.detector.features import FeatureCache, Sample
 from aidetect.detector.fit import balanced_weights, fit_probe, group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import tower_reference
+from aidetect.detector.train import Recipe
+
+BLOCKS = 12  # of the towers named ViT-B
 
 
 def cached(examples: Sequence[Example], cache: FeatureCache, tag: str) -> list[Sample]:
@@ -42,7 +46,7 @@ class Bench:
         self.length = self.x["whole"].shape[1]
 
     def held_out(
-        self, kind: str, columns: slice, l2: float, components: int, power: float, laundered: float
+        self, kind: str, columns: np.ndarray, l2: float, components: int, power: float, laundered: float
     ) -> dict[tuple[str, int], float]:
         """Held-out logits by (picture, copy)."""
         samples = self.samples[kind]
@@ -88,34 +92,41 @@ def joined(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--index", type=Path, required=True)
+    parser.add_argument("--index", type=Path, required=True, action="append", help="repeatable")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--tower", default="clip-vit-b-16-openai")
     parser.add_argument("--dtype", default="float32", help="that the features were computed in")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
     arguments = parser.parse_args()
-    examples = read_index(arguments.index)
+    examples = [example for path in arguments.index for example in read_index(path)]
     cache = FeatureCache(arguments.cache)
     samples = cached(examples, cache, f"{tower_reference(arguments.tower)['sha256'][:16]}:{arguments.dtype}")
     if not samples:
         parser.exit(2, "the cache holds none of these pictures; run aidetect train first (see --dtype)\n")
     print(f"{len(samples)} views of {len(examples)} rows of the index, both copies counted\n")
     bench = Bench(examples, samples, cache)
-    half = bench.length // 2
-    columns = {"class": slice(0, half), "mean": slice(half, None), "class + mean": slice(None)}
+    recipe = Recipe()
+    blocks, width = BLOCKS, bench.length // (2 * BLOCKS)
+    mask = np.arange(2 * blocks) < blocks
+    tokens_of = {"class": mask, "mean": ~mask, "class + mean": mask | ~mask, "chosen": recipe.tokens(blocks)}
+    columns = {name: np.repeat(tokens, width) for name, tokens in tokens_of.items()}
+    print(f"chosen: {recipe.features(blocks)}\n")
     measures = ["AUC", "TPR@1%", "TPR@5%", "polished@5%"]
     head = ["choice", *(f"clean {m}" for m in measures), *(f"laundered {m}" for m in measures)]
     print("| " + " | ".join(head) + " |\n" + "| " + " | ".join(["---"] * len(head)) + " |")
-    shipped = {"whole": (0.3, 0.1), "native": (0.3, 0.3)}
+    shipped = {
+        "whole": (recipe.l2_whole, recipe.laundered_whole),
+        "native": (recipe.l2_native, recipe.laundered_native),
+    }
     choices: list[tuple[str, str, float, int, float, float]] = []
     for kind, (l2, weight) in shipped.items():
-        choices.append((kind, "class + mean", l2, 1024, 0.5, weight))
+        choices.append((kind, "chosen", l2, 1024, 0.5, weight))
         if not arguments.quick:
-            choices += [(kind, tokens, l2, 1024, 0.5, weight) for tokens in ("class", "mean")]
-            choices += [(kind, "class + mean", l2 * f, 1024, 0.5, weight) for f in (0.1, 3, 10)]
-            choices += [(kind, "class + mean", l2, n, 0.5, weight) for n in (256, 512)]
-            choices += [(kind, "class + mean", l2, 1024, p, weight) for p in (0.0, 1.0)]
-            choices += [(kind, "class + mean", l2, 1024, 0.5, w) for w in (0.0, 1.0)]
+            choices += [(kind, tokens, l2, 1024, 0.5, weight) for tokens in ("class + mean", "class", "mean")]
+            choices += [(kind, "chosen", l2 * f, 1024, 0.5, weight) for f in (0.3, 3, 10)]
+            choices += [(kind, "chosen", l2, n, 0.5, weight) for n in (256, 512)]
+            choices += [(kind, "chosen", l2, 1024, p, weight) for p in (0.0, 1.0)]
+            choices += [(kind, "chosen", l2, 1024, 0.5, w) for w in (0.0, 1.0)]
     kept = {}
     for kind, tokens, l2, components, power, laundered in choices:
         logits = bench.held_out(kind, columns[tokens], l2, components, power, laundered)

@@ -4,8 +4,8 @@
         --limit 4000
     aidetect train --index ../shared/corpus/index.csv --index originals/index.csv -o my-model
 
-The corpus holds a reduced whole picture of about half of its pictures, and none of the originals that were
-not drawn. This makes them of both, as the corpus's own were made: short side 224 (bicubic), long side cut at 358
+The corpus holds a reduced whole picture of about half of its pictures, and none of the originals not
+drawn at all. This makes both, as the corpus made its own: short side 224 (bicubic), long side cut at 358
 around the centre, JPEG quality 90 with 4:2:0. First come the pictures of which the corpus holds a native cut
 alone, then the others; in both, large repositories count by the square root of their size. Mirrors are
 git directories named OWNER+NAME/repo; an original is used when its SHA-256 is the one that `originals.csv`

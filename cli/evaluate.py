@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from aidetect.detector.errors import InputError
     from aidetect.detector.evaluation import Category, Comparison, Condition, Evaluation, Scored
     from aidetect.detector.metrics import Rate
+    from aidetect.detector.model import Thresholds
 
 
 def _named_files(
@@ -76,6 +77,12 @@ class _Outcome:
     metavar="NAME",
     help=f"How pictures are laundered before scoring (repeatable): {', '.join(SWEEP)}, mix.  "
     "[default: clean, mix]",
+)
+@click.option(
+    "--held-out",
+    is_flag=True,
+    help="Take the scores that pictures got when they were held out of the model's fit; they come with the "
+    "model, so no pictures are needed.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures of each source, drawn once.")
 @model_options
@@ -125,18 +132,22 @@ def evaluate(**options: Any) -> None:
       aidetect evaluate --index index.csv --sweep -o report.json --plots plots
       aidetect evaluate --ai g --real r --condition clean --scores other=other.csv
       aidetect evaluate --index index.csv --limit 50 --views fast
+      aidetect evaluate --held-out
     """
-    if not (options["ai"] or options["real"] or options["index"]):
+    if options["held_out"]:
+        for name in ("ai", "real", "index", "sweep", "conditions", "limit"):
+            if options[name]:
+                raise CommandError("--held-out takes no pictures, conditions or --limit: leave them out")
+        conditions = []
+    elif not (options["ai"] or options["real"] or options["index"]):
         raise CommandError("no pictures given: use --ai and --real, or --index (help: aidetect evaluate -h)")
-    conditions = [*SWEEP, "mix"] if options["sweep"] else list(options["conditions"]) or ["clean", "mix"]
-    conditions = list(dict.fromkeys(conditions))
-    if options["scores"] and "clean" not in conditions:
-        raise CommandError("--scores compares clean pictures: add --condition clean")
+    else:
+        conditions = _conditions(options)
     output: Path | None = options["output"]
     if output is not None and not output.absolute().parent.is_dir():
         raise CommandError(f"cannot write {output}: no such folder")
     try:
-        code = _run(conditions, options)
+        code = _held_out(options) if options["held_out"] else _run(conditions, options)
     except KeyboardInterrupt:
         say("aidetect: interrupted; nothing was written")
         code = ExitCode.INTERRUPTED
@@ -144,13 +155,66 @@ def evaluate(**options: Any) -> None:
         raise SystemExit(int(code))
 
 
-def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
-    from aidetect.detector.evaluation import choose, compare, pictures, read_scores
+def _conditions(options: dict[str, Any]) -> list[str]:
+    """Conditions asked for, each once."""
+    asked = [*SWEEP, "mix"] if options["sweep"] else list(options["conditions"]) or ["clean", "mix"]
+    if options["scores"] and "clean" not in asked:
+        raise CommandError("--scores compares clean pictures: add --condition clean")
+    return list(dict.fromkeys(asked))
+
+
+def _held_out(options: dict[str, Any]) -> ExitCode:
+    """Measure the held-out scores that come with a model."""
+    from aidetect.detector.evaluation import read_scores
+    from aidetect.detector.heldout import read_held_out
+    from aidetect.detector.model import DEFAULT_MODEL, read_model_card
+    from aidetect.detector.plots import check_matplotlib
+
+    with errors_for_people():
+        if options["plots"]:
+            check_matplotlib()
+        others = [(name, read_scores(path)) for name, path in options["scores"]]
+        card = read_model_card(options["model"] or DEFAULT_MODEL)
+        outcome = _Outcome(
+            {
+                "kind": "evaluation",
+                "model": {
+                    "name": card.name,
+                    "date": card.data.get("date"),
+                    "card_sha256": card.sha256,
+                    "views": options["mode"],
+                },
+                "measured_on": "held-out pictures of the model's training, by probes that had not seen their "
+                "repository",
+            },
+            read_held_out(card, options["mode"]),
+        )
+        _finish(outcome, card.thresholds(options["mode"]), others, options)
+    return ExitCode.OK
+
+
+def _finish(
+    outcome: _Outcome, thresholds: Thresholds, others: Sequence[tuple[str, Any]], options: dict[str, Any]
+) -> None:
+    """Count what was scored, compare, and write."""
+    from aidetect.detector.evaluation import compare
     from aidetect.detector.evaluation import evaluate as measure
-    from aidetect.detector.plots import check_matplotlib, write_plots
+    from aidetect.detector.plots import write_plots
+
+    output: Path | None = options["output"]
+    outcome.evaluation = measure(outcome.scored, thresholds)
+    outcome.comparisons = [compare(outcome.scored, scores, name, thresholds) for name, scores in others]
+    format_ = options["format_"] or ("json" if output and output.suffix.lower() == ".json" else "table")
+    _write(outcome, format_, output)
+    if options["plots"]:
+        write_plots(outcome.evaluation, outcome.scored, options["plots"])
+
+
+def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
+    from aidetect.detector.evaluation import choose, pictures, read_scores
+    from aidetect.detector.plots import check_matplotlib
 
     started, clock = datetime.now(UTC), time.monotonic()
-    output: Path | None = options["output"]
     with errors_for_people():
         # All that can be wrong with the request is found before the long part begins.
         if options["plots"]:
@@ -176,14 +240,7 @@ def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
         if not outcome.scored:
             say("aidetect: nothing to measure: no picture could be read")
             return ExitCode.NOTHING
-        outcome.evaluation = measure(outcome.scored, detector.thresholds)
-        outcome.comparisons = [
-            compare(outcome.scored, scores, name, detector.thresholds) for name, scores in others
-        ]
-        format_ = options["format_"] or ("json" if output and output.suffix.lower() == ".json" else "table")
-        _write(outcome, format_, output)
-        if options["plots"]:
-            write_plots(outcome.evaluation, outcome.scored, options["plots"])
+        _finish(outcome, detector.thresholds, others, options)
     if not options["quiet"]:
         seconds = time.monotonic() - clock
         say(
@@ -270,10 +327,11 @@ def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
     )
     evaluation = outcome.evaluation
     assert evaluation is not None
-    model, device = outcome.head["model"], outcome.head["device"]
+    model, device = outcome.head["model"], outcome.head.get("device")
+    where = f"{device['name']} {device['dtype']}" if device else outcome.head["measured_on"]
     console.print(
-        f"model {model['name']} (card {model['card_sha256'][:12]}), views {model['views']}, "
-        f"{device['name']} {device['dtype']}\n"
+        f"model {model['name']} of {model['date']} (card {model['card_sha256'][:12]}), "
+        f"views {model['views']}, {where}\n"
         f"verdict ai from {evaluation.thresholds.ai:.4g}, real below {evaluation.thresholds.real:.4g}; "
         "in brackets: 95 % interval, pictures"
     )

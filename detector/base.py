@@ -119,11 +119,11 @@ def write_base(
         tensors[f"{kind}.mean"], tensors[f"{kind}.std"] = standard.mean, standard.std
         _pack(tensors, f"{kind}.basis", basis.numpy())
         _pack(tensors, f"{kind}.features", scores.numpy())
-    used = sorted({sample.example for sample in order})
-    number = {old: new for new, old in enumerate(used)}
+    named = sorted({sample.example for sample in order})
+    number = {old: new for new, old in enumerate(named)}
     index = {
         # Where pictures lay is of no use to others; names within their groups tell them apart.
-        "examples": [{**asdict(examples[i]), "path": examples[i].path.name} for i in used],
+        "examples": [{**asdict(examples[i]), "path": examples[i].path.name} for i in named],
         "samples": [[number[s.example], s.kind, s.copy, s.key] for s in order],
     }
     packed = zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)

@@ -22,6 +22,8 @@ from .errors import AidetectError
 from .evaluation import MIX, Evaluation, Scored, evaluate
 from .features import WHOLE_JPEG, Sample, Vectors
 from .fit import balanced_weights, fit_probe, group_folds, platt
+from .heldout import FILE as HELD_OUT_FILE
+from .heldout import write_held_out
 from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
 from .plots import write_plots
@@ -389,7 +391,9 @@ def write_model(
     details: Mapping[str, Any],
     base: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write a model folder: probe tensors, ``MODEL_CARD.md``, plots when matplotlib is there, and the card.
+    """Write a model folder: probe tensors, held-out scores, ``MODEL_CARD.md``, plots, and the card.
+
+    Plots are left out where matplotlib is not installed.
 
     The card holds the hash of every file written here.
 
@@ -424,7 +428,8 @@ def write_model(
         **details,
     }
     (folder / modelcard.FILE).write_text(modelcard.render(card, fitted.evaluations), encoding="utf-8")
-    written = [folder / PROBE_FILE, folder / modelcard.FILE, *_plots(fitted, folder)]
+    write_held_out(folder / HELD_OUT_FILE, fitted.scores)
+    written = [folder / PROBE_FILE, folder / modelcard.FILE, folder / HELD_OUT_FILE, *_plots(fitted, folder)]
     (folder / BASE_FILE).unlink(missing_ok=True)
     if base is not None:
         base(folder / BASE_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -138,6 +139,47 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     assert min(by_label["ai"]) > max(by_label["real"])
 
 
+def test_held_out_scores_travel_with_the_model(
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    words = ["--index", labelled / "index.csv", "--tower", tiny_model_folder.parent / "tiny-tower"]
+    words += ["--folds", "2", "--cache", tmp_path / "cache.sqlite", "-o", tmp_path / "mine"]
+    assert run(*words).exit_code == 0
+
+    def evaluate(*more: object) -> Result:
+        return CliRunner().invoke(main, ["evaluate", "--held-out", *map(str, more)])
+
+    card = json.loads((tmp_path / "mine" / "model.json").read_text())
+    for mode in ("fast", "standard", "thorough"):
+        result = evaluate("--model", tmp_path / "mine", "--views", mode, "--format", "json")
+        assert result.exit_code == 0, result.output
+        report = json.loads(result.stdout)
+        stated = card["modes"][mode]["error_rates"]
+        mix = report["evaluation"]["conditions"]["mix"]
+        assert mix["fpr"] == stated["false_positive_rate"]
+        assert mix["recall"] == stated["recall"]
+        assert mix["auc"] == pytest.approx(stated["auc"], abs=1e-6)
+        assert report["model"]["card_sha256"]
+    table = evaluate("--model", tmp_path / "mine").stdout
+    assert "24 AI and 24 real pictures each" in table
+    assert "had not seen their repository" in table
+    for extra in (("--ai", labelled / "ai"), ("--condition", "clean"), ("--limit", "3"), ("--sweep",)):
+        wrong = evaluate("--model", tmp_path / "mine", *extra)
+        assert wrong.exit_code == 2
+        assert "leave them out" in wrong.stderr
+    none = evaluate("--model", tiny_model_folder)
+    assert none.exit_code == 5
+    assert "carries no held-out scores" in none.stderr
+    held_out = tmp_path / "mine" / "held-out.csv.gz"
+    held_out.write_bytes(held_out.read_bytes()[:-20])
+    assert evaluate("--model", tmp_path / "mine").exit_code == 5
+    card["files"]["held-out.csv.gz"] = hashlib.sha256(held_out.read_bytes()).hexdigest()
+    (tmp_path / "mine" / "model.json").write_text(json.dumps(card))
+    broken = evaluate("--model", tmp_path / "mine")
+    assert broken.exit_code == 5
+    assert len(broken.stderr.splitlines()) == 1 and "cannot read" in broken.stderr
+
+
 def test_train_reads_an_index_of_a_shard_and_resumes(
     labelled: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +231,8 @@ def test_the_probe_looks_at_the_recipe_s_tokens_alone() -> None:
     for blocks in range(1, 40):
         assert Recipe().tokens(blocks).any()
     assert Recipe().features(12) == (
-        "class tokens of blocks 6 to 12 and means of the patch tokens of blocks 4 to 8, of 12, before projection"
+        "class tokens of blocks 6 to 12 and means of the patch tokens of blocks 4 to 8, of 12, "
+        "before projection"
     )
 
 
