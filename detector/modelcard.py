@@ -15,7 +15,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     """The text of a model card.
 
     Args:
-        card: entries of ``model.json``: ``name, date, features, training, recipe, modes``.
+        card: entries of ``model.json``: ``name, date, features, training, recipe, speed, modes``.
         evaluations: held-out errors by mode.
     """
     training, recipe = card["training"], card["recipe"]
@@ -52,6 +52,10 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     parts.append(_categories("source", reals, ("fpr",)))
     parts.append("### By content")
     parts.append(_categories("content", condition.content, ("recall", "recall_at_5", "fpr")))
+    speed = card["speed"]
+    parts.append(f"## Speed\n\nMeasured when it was fitted: {speed['measured_on']}.")
+    rates = [[mode, f"{each:.2f}"] for mode, each in speed["images_per_second"].items()]
+    parts.append(_table(["--views", "images a second"], rates))
     if "attribution" in card:
         parts += _attribution(card["attribution"])
     return "\n\n".join(parts) + "\n"

@@ -28,10 +28,12 @@ from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
 from .plots import write_plots
 from .probe import KINDS, Calibration, FamilyProbe, LinearProbe
+from .speed import measured
 from .tower import Tower
+from .views import ViewPlan
 
 PROBE_FILE = "probe.safetensors"
-DEFAULT_MODES = {
+DEFAULT_MODES: dict[str, dict[str, Any]] = {
     "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG},
     "standard": {"whole": True, "native": 2, "whole_jpeg": WHOLE_JPEG},
     "thorough": {"whole": True, "native": 9, "whole_jpeg": WHOLE_JPEG},
@@ -306,7 +308,15 @@ def fit_model(
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
     }
-    details = {"features": recipe.features(tokens // 2), "training": training, "recipe": vars(recipe)}
+    on_stage("timing the modes")
+    size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
+    plans = {mode: ViewPlan(size, interpolation, **views) for mode, views in DEFAULT_MODES.items()}
+    details = {
+        "features": recipe.features(tokens // 2),
+        "training": training,
+        "recipe": vars(recipe),
+        "speed": measured(tower, plans),
+    }
     families, attribution = fit_attribution(examples, samples, cache, recipe, used, on_stage)
     return Fitted(probes, modes, details, evaluations, scores, used, families, attribution)
 
