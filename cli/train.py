@@ -112,8 +112,8 @@ def train(
     Examples:
       aidetect train --ai ./generated --real ./photos -o ./my-model
       aidetect train --index corpus/index.csv -o ./my-model --dtype bfloat16
-      aidetect train --ai ./g --real ./p --extendable -o ./mine
-      aidetect train --base ./mine --ai ./new-generator -o ./mine-2
+      aidetect train --base aidetect-1 --ai ./new-generator -o ./my-model
+      aidetect train --ai ./generated --real ./photos --extendable -o ./my-model
     """
     if options["base"] and tower:
         raise CommandError("--base brings its own tower; leave out --tower")
