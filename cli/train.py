@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from dataclasses import replace
@@ -15,7 +14,6 @@ from .common import (
     CONTEXT,
     CommandError,
     ExitCode,
-    atomic_file,
     ends_quietly,
     errors_for_people,
     labelled,
@@ -87,11 +85,6 @@ from .common import (
     is_flag=True,
     help="Put the training features into the model, so that --base can extend it (some 50 MiB for 10,000 "
     "pictures).",
-)
-@click.option(
-    "--held-out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the scores of the held-out pictures (CSV), for `aidetect evaluate --scores`.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
 @ends_quietly
@@ -207,8 +200,6 @@ def _train(
 
     whole = {**reference, "sha256": tower.sha256}
     card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)
-    if options["held_out"]:
-        _write_scores(options["held_out"], fitted.scores)
     tell("scoring the self-test picture")
     add_selftest(output)
     cache.close()
@@ -242,14 +233,3 @@ def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
     except KeyError as error:
         raise ModelError(f"the card of {card.name} lacks {error}; it cannot be extended") from None
     return read_base(card.folder / FILE), dict(card.data["tower"]), kept
-
-
-def _write_scores(path: Path, scores: dict[str, list[Any]]) -> None:
-    """Scores of held-out pictures: a row a picture, copy and mode."""
-    with atomic_file(path) as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["name", "label", "source", "generator", "copy", "views", "logit", "score", "verdict"])
-        for mode, found in scores.items():
-            for one in found:
-                row = [one.name, one.label, one.source, one.generator, one.condition, mode]
-                rows.writerow([*row, f"{one.logit:.6f}", f"{one.probability:.6f}", one.verdict])
