@@ -21,6 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+# In the background of a script SIGINT is ignored, by every child too; the tests of interruption need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 hypothesis.settings.register_profile(
     "suite",
     derandomize=True,
