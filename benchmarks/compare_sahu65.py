@@ -64,7 +64,7 @@ def choose(examples: list[Example], known: set[str], limit: int) -> list[Example
 
 def name_of(example: Example) -> str:
     """A picture's name as held-out scores have it."""
-    return f"{example.group}/{example.original or example.name}"
+    return f"{example.group}/{example.original}"
 
 
 def environment(folder: Path) -> Path:

@@ -156,8 +156,7 @@ def _train(
         unreadable.append(example.name)
         say(f"aidetect: {visible(example.name)}: {error}")
 
-    most = options["copies"]
-    total = sum(1 + min(most, most if e.copies is None else e.copies) for e in examples)
+    total = sum(example.has(copy) for example in examples for copy in copies)
     with progress_bar(total, quiet, " copies") as bar:
 
         def advance(done: int) -> None:

@@ -25,8 +25,10 @@ class Example:
         group: what must stay on one side of a split (the repository, else the source).
         content: coarse category, e.g. ``photo`` or ``art``.
         view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture.
-        original: path of the picture a cut was made from, within its group; empty when unknown.
+        original: path of the picture (or of the one that a cut was made from) within its group, folder or
+            index; it tells pictures apart in files that travel with a model, where ``path`` must not stand.
         copies: most laundered copies that training makes of it; ``None`` for as many as it makes of any.
+        laundered: number of the laundered copy that it is already (no others are made of it); 0 for none.
     """
 
     path: Path
@@ -39,11 +41,18 @@ class Example:
     view: str = "full"
     original: str = ""
     copies: int | None = None
+    laundered: int = 0
 
     @property
     def name(self) -> str:
         """Path, with the member's name behind it."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    def has(self, copy: int) -> bool:
+        """Whether a laundered copy of that number (0 for the clean one) is made of it, or is it."""
+        if self.laundered:
+            return copy == self.laundered
+        return self.copies is None or copy <= self.copies
 
 
 class Reader:
@@ -82,8 +91,9 @@ _LABELS = {"ai": 1, "1": 1, "real": 0, "0": 0, "human": 0}
 def read_index(path: Path) -> list[Example]:
     """Read an index: a CSV with ``label`` and either ``file`` or ``shard`` and ``member``.
 
-    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``, and
-    ``copies``, the most laundered copies that training makes of a row.
+    Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``,
+    ``copies``, the most laundered copies that training makes of a row, and ``laundered``, the number of the
+    laundered copy that the row's picture is already.
 
     Raises:
         AidetectError: the file cannot be read or a row lacks what it needs.
@@ -96,9 +106,10 @@ def read_index(path: Path) -> list[Example]:
                 file = row.get("shard") or row.get("file")
                 if label is None or not file:
                     raise AidetectError(f"{path}, line {number}: needs label (ai|real) and file")
-                copies = row.get("copies") or ""
-                if copies and not copies.isdecimal():
-                    raise AidetectError(f"{path}, line {number}: copies is {copies!r}, not a whole number")
+                counts = {name: row.get(name) or "" for name in ("copies", "laundered")}
+                for name, count in counts.items():
+                    if count and not count.isdecimal():
+                        raise AidetectError(f"{path}, line {number}: {name} is {count!r}, not a whole number")
                 generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
                 source = row.get("source") or row.get("repo") or generator
                 examples.append(
@@ -111,8 +122,10 @@ def read_index(path: Path) -> list[Example]:
                         group=row.get("repo") or source,
                         content=row.get("content") or "unknown",
                         view=row.get("view") or "full",
-                        original=row.get("path") or "",
-                        copies=int(copies) if copies else None,
+                        original=row.get("path")
+                        or "/".join(filter(None, [_within(file), row.get("member")])),
+                        copies=int(counts["copies"]) if counts["copies"] else None,
+                        laundered=int(counts["laundered"] or 0),
                     )
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -120,6 +133,12 @@ def read_index(path: Path) -> list[Example]:
     if not examples:
         raise AidetectError(f"the index {path} names no pictures")
     return examples
+
+
+def _within(file: str) -> str:
+    """A path of an index as others may see it: the name alone where it leads out of the index's folder."""
+    path = Path(file)
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
 def read_folder(folder: Path, label: int) -> list[Example]:
@@ -136,7 +155,8 @@ def read_folder(folder: Path, label: int) -> list[Example]:
         parts = Path(os.path.relpath(file, folder)).parts
         source = f"{folder.name}/{parts[0]}" if len(parts) > 1 else folder.name
         generator = parts[0] if label and len(parts) > 1 else blank.generator
-        examples.append(replace(blank, path=file, source=source, group=source, generator=generator))
+        own = {"source": source, "group": source, "generator": generator, "original": "/".join(parts)}
+        examples.append(replace(blank, path=file, **own))
     if not examples:
         raise AidetectError(f"no pictures in {folder}")
     return examples

@@ -153,7 +153,7 @@ def extract(
 
     Args:
         copies: numbers of the copies wanted of each example; 0 is the clean one. An example's own ``copies``
-            may allow fewer.
+            may allow fewer; one that is laundered already is wanted as the copy that it is.
         on_progress: called with the number of (example, copy) pairs done.
         on_error: called for pictures that cannot be read; they are left out.
 
@@ -167,26 +167,27 @@ def extract(
     todo = []
     for copy in copies:
         for index, example in enumerate(examples):
-            if example.copies is not None and copy > example.copies:
+            if not example.has(copy):
                 continue
-            request = f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{copy}|{tag}"
+            made = 0 if example.laundered else copy
+            request = f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{made}|{tag}"
             pairs = cache.known(request)
             if pairs is None:
-                todo.append((index, copy, request))
+                todo.append((index, copy, made, request))
             else:
                 found[index, copy] = pairs
     done = len(found)
     on_progress(done)
 
-    def prepare(item: tuple[int, int, str]) -> list[tuple[str, str, np.ndarray]] | InputError:
-        index, copy, _ = item
+    def prepare(item: tuple[int, int, int, str]) -> list[tuple[str, str, np.ndarray]] | InputError:
+        index, _, made, _ = item
         example = examples[index]
         try:
             pixels = next(decode(reader.read(example), frames=1))
         except InputError as error:
             return error
-        views = training_views(pixels, example.view, copy, size, interpolation)
-        prefix = f"{pixels.key}:{tag}:{_how(example.view)}:{copy}"
+        views = training_views(pixels, example.view, made, size, interpolation)
+        prefix = f"{pixels.key}:{tag}:{_how(example.view)}:{made}"
         return [(kind, f"{prefix}:{kind}", rgb) for kind, rgb in views.items()]
 
     waiting: list[tuple[str, np.ndarray]] = []
@@ -204,7 +205,7 @@ def extract(
 
     with ThreadPoolExecutor(workers) as pool:
         for item, prepared in zip(todo, _ahead(pool, prepare, todo, 4 * batch_size), strict=True):
-            index, copy, request = item
+            index, copy, _, request = item
             done += 1
             if isinstance(prepared, InputError):
                 on_error(examples[index], prepared)

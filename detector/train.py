@@ -53,7 +53,7 @@ class Recipe:
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit. (Cuts of
             reduced pictures suffer more from laundering than whole files, which are reduced after it.)
-        false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered.
+        false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
     """
@@ -190,7 +190,11 @@ def _fit_kind(
 
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
-    """Calibration and thresholds of a mode, on held-out logits of clean and laundered copies alike."""
+    """Calibration and thresholds of a mode, on held-out logits of clean and laundered copies alike.
+
+    The ``ai`` threshold keeps the recipe's false positive rate on clean and on laundered reals apart: the
+    higher of the two thresholds.
+    """
     both = ~np.isnan(pictures.logits["whole"])
     if mode != "fast":
         both &= ~np.isnan(pictures.logits["native"])
@@ -204,8 +208,13 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
     probability = 1 / (1 + np.exp(-(slope * raw + intercept)))
-    reals, fakes = np.sort(probability[labels == 0]), np.sort(probability[labels == 1])
-    ai = float(reals[min(len(reals) - 1, int(np.ceil((1 - recipe.false_positive_rate) * len(reals))))])
+    fakes, laundered = np.sort(probability[labels == 1]), pictures.copies[both] > 0
+    ai = 0.0
+    for condition in (~laundered, laundered):
+        reals = np.sort(probability[condition & (labels == 0)])
+        if len(reals):
+            at = min(len(reals) - 1, int(np.ceil((1 - recipe.false_positive_rate) * len(reals))))
+            ai = max(ai, float(reals[at]))
     real = float(fakes[int(np.floor(recipe.miss_rate * len(fakes)))])
     return calibration, Thresholds(ai=round(ai, 4), real=round(min(real, ai), 4))
 
@@ -220,7 +229,7 @@ def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds,
         probability = calibration.probability(float(logit))
         found.append(
             Scored(
-                name=f"{example.group}/{example.original or example.name}",
+                name=f"{example.group}/{example.original or example.path.name}",
                 label=example.label,
                 generator=example.generator,
                 source=example.source,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from click.testing import CliRunner, Result
 from conftest import encode
 
 from aidetect.cli.main import main
+from aidetect.detector.dataset import Example, read_index
+from aidetect.detector.features import FeatureCache, extract
 from aidetect.detector.fit import balanced_weights, fit_probe, group_folds, platt
+from aidetect.detector.model import load_card_tower
 from aidetect.detector.probe import Calibration, sigmoid
 from aidetect.detector.train import Recipe
 
@@ -227,6 +232,62 @@ def test_an_index_may_ask_for_fewer_laundered_copies(
     result = run("--index", index, "-o", tmp_path / "m")
     assert result.exit_code == 2
     assert "line 2" in result.stderr and "many" in result.stderr
+
+
+def test_pictures_laundered_already_count_as_the_copy_they_are(
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    with (labelled / "index.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    index = labelled / "laundered.csv"
+    for laundered, views in (("1", 2), ("0", 4), ("", 4), ("2", 0)):
+        with index.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], "laundered"])
+            writer.writeheader()
+            writer.writerows({**row, "laundered": laundered if i % 2 else ""} for i, row in enumerate(rows))
+        words = ["--index", index, "--tower", tiny_model_folder.parent / "tiny-tower", "--folds", "2"]
+        result = run(*words, "--cache", tmp_path / "cache.sqlite", "-o", tmp_path / "m")
+        assert result.exit_code == 0, result.output
+        training = json.loads((tmp_path / "m" / "model.json").read_text())["training"]
+        assert training["views"] == 4 * (len(rows) - len(rows) // 2) + views * (len(rows) // 2)
+        assert training["copies"] == [0, 1]
+    # The picture is the copy: it is not laundered once more, and shares the clean one's features.
+    one = Example(labelled / "ai" / "g0" / "0.png", 1, "g", "s", "s")
+    assert [one.has(copy) for copy in (0, 1, 2)] == [True] * 3
+    assert [replace(one, copies=1).has(copy) for copy in (0, 1, 2)] == [True, True, False]
+    assert [replace(one, laundered=1).has(copy) for copy in (0, 1, 2)] == [False, True, False]
+    reference = json.loads((tiny_model_folder / "model.json").read_text())["tower"]
+    tower = load_card_tower(reference, tiny_model_folder.parent)
+    cache = FeatureCache(tmp_path / "cache2.sqlite")
+    clean = extract([one], [0], tower, cache)
+    same = extract([replace(one, laundered=1)], [0, 1], tower, cache)
+    assert [(s.copy, s.key) for s in same] == [(1, s.key) for s in clean]
+
+
+def test_held_out_scores_say_nothing_of_where_pictures_lay(
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    words = ["--tower", tiny_model_folder.parent / "tiny-tower", "--folds", "2", "--copies", "0"]
+    words += ["--ai", labelled / "ai", "--real", labelled / "real", "--cache", tmp_path / "cache.sqlite"]
+    assert run(*words, "-o", tmp_path / "m").exit_code == 0
+    text = gzip.decompress((tmp_path / "m" / "held-out.csv.gz").read_bytes()).decode()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert {row["name"] for row in rows} >= {"ai/g0/g0/0.png", "real/g3/g3/5.png"}
+    assert len({row["name"] for row in rows}) == len(rows) == 48
+    assert str(labelled.parent) not in text
+
+
+def test_an_index_s_names_do_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    index = tmp_path / "index.csv"
+    index.write_text(
+        "file,label,path\nin/x.png,ai,\n../../home/me/y.png,ai,\n/home/me/z.png,ai,\nw.png,ai,their/w.png\n"
+    )
+    assert [example.original for example in read_index(index)] == [
+        "in/x.png",
+        "y.png",
+        "z.png",
+        "their/w.png",
+    ]
 
 
 def test_the_probe_looks_at_the_recipe_s_tokens_alone() -> None:
