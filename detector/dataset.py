@@ -155,8 +155,8 @@ def read_folder(folder: Path, label: int) -> list[Example]:
         parts = Path(os.path.relpath(file, folder)).parts
         source = f"{folder.name}/{parts[0]}" if len(parts) > 1 else folder.name
         generator = parts[0] if label and len(parts) > 1 else blank.generator
-        own = {"source": source, "group": source, "generator": generator, "original": "/".join(parts)}
-        examples.append(replace(blank, path=file, **own))
+        own = replace(blank, path=file, source=source, group=source, generator=generator)
+        examples.append(replace(own, original="/".join(parts)))
     if not examples:
         raise AidetectError(f"no pictures in {folder}")
     return examples

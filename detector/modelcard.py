@@ -11,6 +11,13 @@ from .metrics import Rate
 FILE = "MODEL_CARD.md"
 
 
+def _laundered(training: Mapping[str, Any]) -> str:
+    files = training["laundered_as_files"]
+    if not files:
+        return ""
+    return f": {files} pictures as whole files, the others as the small cuts they are, which is harsher"
+
+
 def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> str:
     """The text of a model card.
 
@@ -24,7 +31,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"# {card['name']}",
         f"Fitted {card['date']} on {training['views']} views of {training['pictures']} pictures from "
         f"{training['groups']} repositories (copies: {', '.join(map(str, training['copies']))}; 0 is the "
-        f"clean one, the others are laundered at random). Data SHA-256 `{training['sha256'][:16]}`.",
+        f"clean one, the others are laundered at random{_laundered(training)}). "
+        f"Data SHA-256 `{training['sha256'][:16]}`.",
         f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}.\n"
         f"- Probe: L2 logistic regression (whole {recipe['l2_whole']}, native {recipe['l2_native']}) on "
         f"{recipe['components']} principal components, one for each kind of view; a laundered copy weighs "
@@ -33,9 +41,9 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
         "no repository on both sides). The thresholds and the calibration come from the same held-out "
-        "scores, clean and laundered copies together, so rates at the thresholds are slightly optimistic. In "
-        "the cuts measured here each picture has one native crop; `standard` and `thorough` look at more. In "
-        "brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
+        "scores (the `ai` threshold is the higher of those of clean and of laundered reals), so rates at the "
+        "thresholds are slightly optimistic. In the cuts measured here each picture has one native crop; "
+        "`standard` and `thorough` look at more. In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard

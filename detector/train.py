@@ -316,6 +316,9 @@ def fit_model(
         "pictures": len({(e.group, e.original or e.name) for e in examples}),
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
+        "laundered_as_files": len(
+            {s.example for s in samples if examples[s.example].laundered and s.kind == "whole"}
+        ),
     }
     on_stage("timing the modes")
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation

@@ -124,6 +124,7 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     assert json.loads(first.stdout)["modes"]["fast"]["auc"] == 1.0
     card = json.loads((tmp_path / "mine" / "model.json").read_text())
     assert card["training"]["copies"] == [0, 1]
+    assert card["training"]["laundered_as_files"] == 0
     assert card["training"]["groups"] == 8
     again = run("--ai", labelled / "ai", "--real", labelled / "real", "-o", tmp_path / "again", *common)
     assert again.exit_code == 0
@@ -251,6 +252,10 @@ def test_pictures_laundered_already_count_as_the_copy_they_are(
         training = json.loads((tmp_path / "m" / "model.json").read_text())["training"]
         assert training["views"] == 4 * (len(rows) - len(rows) // 2) + views * (len(rows) // 2)
         assert training["copies"] == [0, 1]
+        files = len(rows) // 2 if laundered == "1" else 0
+        assert training["laundered_as_files"] == files
+        text = (tmp_path / "m" / "MODEL_CARD.md").read_text()
+        assert (f"{files} pictures as whole files" in text) == bool(files)
     # The picture is the copy: it is not laundered once more, and shares the clean one's features.
     one = Example(labelled / "ai" / "g0" / "0.png", 1, "g", "s", "s")
     assert [one.has(copy) for copy in (0, 1, 2)] == [True] * 3
