@@ -43,7 +43,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "no repository on both sides). The thresholds and the calibration come from the same held-out "
         "scores (the `ai` threshold is the higher of those of clean and of laundered reals), so rates at the "
         "thresholds are slightly optimistic. In the cuts measured here each picture has one native crop; "
-        "`standard` and `thorough` look at more. In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
+        "`standard` and `thorough` look at more. In brackets: 95 % Wilson interval. `*`: fewer "
+        "than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
