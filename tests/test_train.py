@@ -213,50 +213,58 @@ def test_train_reads_an_index_of_a_shard_and_resumes(
     assert sum(calls) == 1  # a blank view, for the features' shape
 
 
+def trained_with(
+    labelled: Path, tower: Path, out: Path, column: str, value: str
+) -> tuple[int, dict[str, Any]]:
+    """Train on the index with a further column in every second row: how many those are, and the card."""
+    with (labelled / "index.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    index = labelled / f"{column}.csv"
+    with index.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*rows[0], column])
+        writer.writeheader()
+        writer.writerows({**row, column: value if i % 2 else ""} for i, row in enumerate(rows))
+    words = ["--index", index, "--tower", tower, "--folds", "2", "--cache", out / "cache.sqlite"]
+    result = run(*words, "-o", out / "m")
+    assert result.exit_code == 0, result.output
+    return len(rows) // 2, json.loads((out / "m" / "model.json").read_text())["training"]
+
+
+@pytest.mark.parametrize(("copies", "views"), [("1", 4), ("0", 2), ("", 4)])
 def test_an_index_may_ask_for_fewer_laundered_copies(
-    labelled: Path, tiny_model_folder: Path, tmp_path: Path
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path, copies: str, views: int
 ) -> None:
-    with (labelled / "index.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    index = labelled / "fewer.csv"
-    for copies, views in (("1", 0), ("0", 1), ("", 0)):
-        with index.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, [*rows[0], "copies"])
-            writer.writeheader()
-            writer.writerows({**row, "copies": copies if i % 2 else ""} for i, row in enumerate(rows))
-        words = ["--index", index, "--tower", tiny_model_folder.parent / "tiny-tower", "--folds", "2"]
-        result = run(*words, "--cache", tmp_path / "cache.sqlite", "-o", tmp_path / "m")
-        assert result.exit_code == 0, result.output
-        training = json.loads((tmp_path / "m" / "model.json").read_text())["training"]
-        assert training["views"] == 4 * len(rows) - views * 2 * (len(rows) // 2)
-    index.write_text("file,label,copies\nx.png,ai,many\n")
-    result = run("--index", index, "-o", tmp_path / "m")
-    assert result.exit_code == 2
-    assert "line 2" in result.stderr and "many" in result.stderr
+    tower = tiny_model_folder.parent / "tiny-tower"
+    half, training = trained_with(labelled, tower, tmp_path, "copies", copies)
+    assert training["views"] == (4 + views) * half
 
 
+def test_a_wrong_count_in_an_index_is_one_line(tmp_path: Path) -> None:
+    for column in ("copies", "laundered"):
+        index = tmp_path / "index.csv"
+        index.write_text(f"file,label,{column}\nx.png,ai,many\n")
+        result = run("--index", index, "-o", tmp_path / "m")
+        assert result.exit_code == 2
+        assert "line 2" in result.stderr and f"{column} is 'many'" in result.stderr
+
+
+@pytest.mark.parametrize(("laundered", "views"), [("1", 2), ("0", 4), ("", 4), ("2", 0)])
 def test_pictures_laundered_already_count_as_the_copy_they_are(
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path, laundered: str, views: int
+) -> None:
+    tower = tiny_model_folder.parent / "tiny-tower"
+    half, training = trained_with(labelled, tower, tmp_path, "laundered", laundered)
+    assert training["views"] == (4 + views) * half
+    assert training["copies"] == [0, 1]
+    files = half if laundered == "1" else 0
+    assert training["laundered_as_files"] == files
+    text = (tmp_path / "m" / "MODEL_CARD.md").read_text()
+    assert (f"{files} pictures as whole files" in text) == bool(files)
+
+
+def test_a_laundered_picture_is_not_laundered_again(
     labelled: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    with (labelled / "index.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    index = labelled / "laundered.csv"
-    for laundered, views in (("1", 2), ("0", 4), ("", 4), ("2", 0)):
-        with index.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, [*rows[0], "laundered"])
-            writer.writeheader()
-            writer.writerows({**row, "laundered": laundered if i % 2 else ""} for i, row in enumerate(rows))
-        words = ["--index", index, "--tower", tiny_model_folder.parent / "tiny-tower", "--folds", "2"]
-        result = run(*words, "--cache", tmp_path / "cache.sqlite", "-o", tmp_path / "m")
-        assert result.exit_code == 0, result.output
-        training = json.loads((tmp_path / "m" / "model.json").read_text())["training"]
-        assert training["views"] == 4 * (len(rows) - len(rows) // 2) + views * (len(rows) // 2)
-        assert training["copies"] == [0, 1]
-        files = len(rows) // 2 if laundered == "1" else 0
-        assert training["laundered_as_files"] == files
-        text = (tmp_path / "m" / "MODEL_CARD.md").read_text()
-        assert (f"{files} pictures as whole files" in text) == bool(files)
-    # The picture is the copy: it is not laundered once more, and shares the clean one's features.
     one = Example(labelled / "ai" / "g0" / "0.png", 1, "g", "s", "s")
     assert [one.has(copy) for copy in (0, 1, 2)] == [True] * 3
     assert [replace(one, copies=1).has(copy) for copy in (0, 1, 2)] == [True, True, False]
