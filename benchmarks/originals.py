@@ -36,9 +36,7 @@ from aidetect.detector.features import copy_of
 from aidetect.detector.pixels import decode
 
 Row = dict[str, str]
-COLUMNS = [
-    *("file", "view", "label", "generator", "source", "content", "repo", "path", "copies", "laundered"),
-]
+COLUMNS = ("file", "view", "label", "generator", "source", "content", "repo", "path", "copies", "laundered")
 SHORT, LONG, QUALITY, TILE, GRID = 224, 358, 90, 256, 16
 
 

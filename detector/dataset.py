@@ -48,6 +48,11 @@ class Example:
         """Path, with the member's name behind it."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
+    @property
+    def picture(self) -> str:
+        """What cuts and copies of one picture have in common, and no other picture."""
+        return f"{self.group}|{self.original or self.name}"
+
     def has(self, copy: int) -> bool:
         """Whether a laundered copy of that number (0 for the clean one) is made of it, or is it."""
         if self.laundered:
@@ -155,8 +160,10 @@ def read_folder(folder: Path, label: int) -> list[Example]:
         parts = Path(os.path.relpath(file, folder)).parts
         source = f"{folder.name}/{parts[0]}" if len(parts) > 1 else folder.name
         generator = parts[0] if label and len(parts) > 1 else blank.generator
-        own = replace(blank, path=file, source=source, group=source, generator=generator)
-        examples.append(replace(own, original="/".join(parts)))
+        within = "/".join(parts)
+        examples.append(
+            replace(blank, path=file, source=source, group=source, generator=generator, original=within)
+        )
     if not examples:
         raise AidetectError(f"no pictures in {folder}")
     return examples

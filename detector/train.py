@@ -157,7 +157,7 @@ def held_out(
         probes[kind] = LinearProbe(_spread(probe.weight, used), probe.bias)
         for sample, logit in zip(mine, logits, strict=True):
             example = examples[sample.example]
-            key = (f"{example.group}|{example.original or example.name}", sample.copy)
+            key = (example.picture, sample.copy)
             out.setdefault(key, {})[kind] = float(logit)
             named.setdefault(key, example)
     keys = sorted(out)
@@ -313,7 +313,7 @@ def fit_model(
     training = {
         "sha256": data_sha256(examples, samples),
         "views": len(samples),
-        "pictures": len({(e.group, e.original or e.name) for e in examples}),
+        "pictures": len({e.picture for e in examples}),
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
         "laundered_as_files": len(
@@ -380,7 +380,7 @@ def fit_attribution(
             full[:, [names.index(n) for n in probe.names]] = probe.log_probabilities(x[test])
             for i, row in zip(test, full, strict=True):
                 example = examples[mine[i].example]
-                key = (f"{example.group}|{example.original or example.name}", mine[i].copy)
+                key = (example.picture, mine[i].copy)
                 rows.setdefault(key, []).append(row)
                 truth[key] = target[i]
     confusion = {name: Counter[str]() for name in names}
