@@ -7,11 +7,15 @@ The corpus holds a reduced whole picture of about half of its pictures, and no c
 left out. This makes cuts of both by the corpus's own rules. A whole picture is reduced to a short side of 224
 (bicubic), its long side cut at 358 around the centre, and saved as JPEG quality 90 with 4:2:0. A tile is 256
 pixels square, at native resolution, on the 16-pixel grid; of lossless originals four in five pass through a
-JPEG of random quality. Laundered cuts are made of the original after a random history at full size, as files
-have one in life: laundering a small cut is harsher. They stand in the index as laundered already.
+JPEG of random quality. A second tile is from another place of the same picture, so that `standard`, which
+looks at two crops, can be measured. Laundered cuts are made of the original after a random history at full
+size, as files have one in life: laundering a small cut is harsher. They stand in the index as laundered
+already.
 
-Whole pictures come first of originals of which the corpus holds a tile alone; tiles and laundered cuts are
-of originals that the corpus left out. In each, large repositories count by the square root of their size.
+Whole pictures come first of originals of which the corpus holds a tile alone; tiles are of originals that
+the corpus left out, and so are the first 3,000 to be laundered; then any. In each, large repositories count
+by the square root of their size.
+
 Mirrors are git directories named OWNER+NAME/repo; an original is used when its SHA-256 is the one that
 `originals.csv` states. The pictures are for training and measuring, never for committing.
 """
@@ -38,6 +42,10 @@ from aidetect.detector.pixels import decode
 Row = dict[str, str]
 COLUMNS = ("file", "view", "label", "generator", "source", "content", "repo", "path", "copies", "laundered")
 SHORT, LONG, QUALITY, TILE, GRID = 224, 358, 90, 256, 16
+LAUNDERED = ("laundered-whole", "laundered-tile", "laundered-tile-2")
+CUTS = ("whole", "tile", "tile-2", *LAUNDERED)
+FIRST = 3000  # of the originals that the corpus left out, laundered before any other
+FILE_COPY = 2  # copy 1 is the laundered small cut
 
 
 def opened(data: bytes) -> Image.Image:
@@ -74,7 +82,7 @@ def tile(rgb: np.ndarray, rng: np.random.Generator) -> bytes:
 
 
 def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The named cuts of an original: ``whole``, ``tile``, ``laundered-whole``, ``laundered-tile``.
+    """The named cuts of an original, by the names in `CUTS`.
 
     Raises:
         InputError, OSError, ValueError, SyntaxError: the original cannot be read.
@@ -84,12 +92,23 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
     if names == ["whole"]:
         return
     pixels = next(decode(data, frames=1))
-    if "tile" in names:
-        yield "tile", tile(*copy_of(pixels, "full", 0))
-    if "laundered-whole" in names or "laundered-tile" in names:
+    if {"tile", "tile-2"} & set(names):
+        yield from tiles(*copy_of(pixels, "full", 0), "tile", names)
+    if set(LAUNDERED) & set(names):
         rgb, rng = copy_of(pixels, "full", 1)
-        yield "laundered-whole", reduced(Image.fromarray(rgb))
-        yield "laundered-tile", tile(rgb, rng)
+        if "laundered-whole" in names:
+            yield "laundered-whole", reduced(Image.fromarray(rgb))
+        yield from tiles(rgb, rng, "laundered-tile", names)
+
+
+def tiles(
+    rgb: np.ndarray, rng: np.random.Generator, first: str, names: list[str]
+) -> Iterator[tuple[str, bytes]]:
+    """The wanted ones of two tiles, ``first`` and the one named so with ``-2``; each has its own place."""
+    for name in (first, f"{first}-2"):
+        cut = tile(rgb, rng)
+        if name in names:
+            yield name, cut
 
 
 def found(mirrors: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
@@ -133,6 +152,36 @@ def in_order(rows: list[Row], first: set[tuple[str, str]]) -> list[Row]:
     return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 
 
+def chosen(
+    there: list[Row], index: list[Row], whole: int, tiles: int, second: int, laundered: int
+) -> dict[str, list[str]]:
+    """Names of the cuts wanted of each original, by its SHA-256.
+
+    Args:
+        there: originals that are at hand.
+        index: rows of the corpus.
+        whole, tiles, second, laundered: at most so many of each.
+    """
+    held: dict[str, set[tuple[str, str]]] = {"whole": set(), "tile": set()}
+    for row in index:
+        held[row["view"]].add((row["repo"], row["path"]))
+    lacking = [row for row in there if (row["repo"], row["path"]) not in held["whole"]]
+    left_out = in_order([row for row in lacking if (row["repo"], row["path"]) not in held["tile"]], set())
+    tiled = held["tile"] | {(row["repo"], row["path"]) for row in left_out[:tiles]}
+    first = left_out[:FIRST]
+    other = [row for row in in_order(there, set()) if row not in first]
+    wanted: dict[str, list[str]] = {}
+    for names, rows in (
+        (["whole"], in_order(lacking, held["tile"])[:whole]),
+        (["tile"], left_out[:tiles]),
+        (["tile-2"], in_order([row for row in there if (row["repo"], row["path"]) in tiled], set())[:second]),
+        (list(LAUNDERED), (first + other)[:laundered]),
+    ):
+        for row in rows:
+            wanted.setdefault(row["sha256"], []).extend(names)
+    return wanted
+
+
 def main() -> None:
     """Make the pictures and their index."""
     parser = argparse.ArgumentParser(
@@ -143,32 +192,22 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--whole", type=int, default=20000, help="at most so many whole pictures")
     parser.add_argument("--tiles", type=int, default=5000, help="at most so many tiles")
-    parser.add_argument("--laundered", type=int, default=3000, help="launder at most so many, whole and tile")
+    parser.add_argument("--second", type=int, default=8000, help="at most so many second tiles")
+    parser.add_argument("--laundered", type=int, default=9000, help="launder at most so many, for three cuts")
     arguments = parser.parse_args()
 
     with (arguments.corpus / "index.csv").open(newline="") as stream:
         index = list(csv.DictReader(stream))
     with (arguments.corpus / "originals.csv").open(newline="") as stream:
         listed = list(csv.DictReader(stream))
-    whole = {(row["repo"], row["path"]) for row in index if row["view"] == "whole"}
-    drawn = {(row["repo"], row["path"]) for row in index if row["view"] == "tile"}
-    lacking = [row for row in listed if (row["repo"], row["path"]) not in whole]
-    there = [row for row, _ in found(arguments.mirrors, lacking)]
-    left_out = in_order([row for row in there if (row["repo"], row["path"]) not in drawn], set())
-    wanted: dict[str, list[str]] = {}
-    for names, rows in (
-        (("whole",), in_order(there, drawn)[: arguments.whole]),
-        (("tile",), left_out[: arguments.tiles]),
-        (("laundered-whole", "laundered-tile"), left_out[: arguments.laundered]),
-    ):
-        for row in rows:
-            wanted.setdefault(row["sha256"], []).extend(names)
+    there = [row for row, _ in found(arguments.mirrors, listed)]
+    wanted = chosen(there, index, arguments.whole, arguments.tiles, arguments.second, arguments.laundered)
 
     def path(row: Row, name: str) -> Path:
-        suffix = "jpg" if name.endswith("whole") else "webp"
+        suffix = "jpg" if name in ("whole", "laundered-whole") else "webp"
         return arguments.output / name / f"{row['sha256'][:16]}.{suffix}"
 
-    for name in ("whole", "tile", "laundered-whole", "laundered-tile"):
+    for name in CUTS:
         (arguments.output / name).mkdir(parents=True, exist_ok=True)
     unmade = [r for r in there if any(not path(r, name).exists() for name in wanted.get(r["sha256"], []))]
     for row, data in found(arguments.mirrors, unmade):
@@ -184,11 +223,12 @@ def main() -> None:
         for row in there:
             for name in wanted.get(row["sha256"], []):
                 if path(row, name).exists():
-                    laundered, view = name.startswith("laundered-"), name.removeprefix("laundered-")
+                    view = "whole" if name in ("whole", "laundered-whole") else "tile"
+                    laundered = FILE_COPY if name in LAUNDERED else 0
                     file = path(row, name).relative_to(arguments.output)
-                    cell = {"file": file, "view": view, "copies": "0", "laundered": str(int(laundered))}
+                    cell = {"file": file, "view": view, "copies": "0", "laundered": str(laundered)}
                     writer.writerow({**row, **cell})
-    print(f"{len(there)} originals found, of {len(listed) - len(whole)} to look for", file=sys.stderr)
+    print(f"{len(there)} originals found, of {len(listed)} to look for", file=sys.stderr)
 
 
 if __name__ == "__main__":
