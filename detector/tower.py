@@ -14,6 +14,7 @@ from torch import nn
 
 from .checksum import file_sha256, verify_files
 from .errors import ModelError
+from .onednn import quicken
 
 TOWER_CARD = "tower.json"
 
@@ -56,6 +57,7 @@ class Tower:
 
     def __init__(self, module: nn.Module, preprocess: Preprocess, sha256: str) -> None:
         self.module = module.eval().requires_grad_(False)
+        quicken(self.module)
         self.preprocess = preprocess
         self.sha256 = sha256
         self.patch_mean = False
