@@ -21,7 +21,7 @@ from .dataset import Example
 from .errors import ModelError
 from .features import Sample, Vectors
 from .fit import principal
-from .probe import KINDS, read_tensors
+from .probe import KINDS, pack, read_tensors, unpack
 
 FILE = "base.safetensors"
 _BLOCK = 2048
@@ -60,7 +60,7 @@ class Base:
             if not len(at):
                 continue
             index = np.array([places[i][1] for i in at])
-            basis = torch.from_numpy(_unpack(self.tensors, f"{kind}.basis"))
+            basis = torch.from_numpy(unpack(self.tensors, f"{kind}.basis"))
             for start in range(0, len(at), _BLOCK):
                 part = self.tensors[f"{kind}.features"][index[start : start + _BLOCK]].astype(np.float32)
                 part *= self.tensors[f"{kind}.features.scale"]
@@ -117,8 +117,8 @@ def write_base(
         if basis is None:
             basis = torch.eye(x.shape[1])
         tensors[f"{kind}.mean"], tensors[f"{kind}.std"] = standard.mean, standard.std
-        _pack(tensors, f"{kind}.basis", basis.numpy())
-        _pack(tensors, f"{kind}.features", scores.numpy())
+        pack(tensors, f"{kind}.basis", basis.numpy())
+        pack(tensors, f"{kind}.features", scores.numpy())
     named = sorted({sample.example for sample in order})
     number = {old: new for new, old in enumerate(named)}
     index = {
@@ -154,14 +154,3 @@ def read_base(path: Path) -> Base:
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise ModelError(f"cannot read {path}: {error!r}") from None
     return Base(examples, samples, tensors, place)
-
-
-def _pack(tensors: dict[str, np.ndarray], name: str, columns: np.ndarray) -> None:
-    """Round columns to eight bits, each with a scale of its own."""
-    scale = np.maximum(np.abs(columns).max(axis=0), 1e-12) / 127
-    tensors[name] = np.rint(columns / scale).astype(np.int8)
-    tensors[f"{name}.scale"] = scale.astype(np.float32)
-
-
-def _unpack(tensors: dict[str, np.ndarray], name: str) -> np.ndarray:
-    return np.asarray(tensors[name].astype(np.float32) * tensors[f"{name}.scale"])

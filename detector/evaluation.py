@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .model import Thresholds
 
 MIX = "mix"
+CUTS = "mix-cuts"  # held-out cuts that training laundered as they are, small already
 CONDITIONS = (*SWEEP, MIX)
 POLISHED = "polished-"
 

@@ -1,4 +1,4 @@
-"""Fitting: the logistic regression behind the probe, Platt calibration, folds and sample weights."""
+"""Fitting: the regressions behind the probe, Platt calibration, folds and sample weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .probe import LinearProbe
+from .probe import Kernel, Probe, rounded
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def fit_probe(
     *,
     components: int = 1024,
     iterations: int = 150,
-) -> LinearProbe:
+) -> Probe:
     """L2-regularised, weighted logistic regression on the leading components of standardised features.
 
     Minimises ``sum(weights * log_loss) / sum(weights) + l2 / 2 * |w|^2`` with L-BFGS over weights ``w``
@@ -59,6 +59,15 @@ def fit_probe(
         The probe, with standardisation folded into its weights.
     """
     x, unfold = reduced(features, weights, components)
+    weight, bias = _logistic(x, labels, weights, l2, iterations)
+    full, shift = unfold(weight)
+    return Probe(full.astype(np.float32), bias - shift)
+
+
+def _logistic(
+    x: torch.Tensor, labels: np.ndarray, weights: np.ndarray, l2: float, iterations: int = 150
+) -> tuple[torch.Tensor, float]:
+    """Weights and bias of the regression that `fit_probe` describes, on reduced features."""
     sign = torch.from_numpy(np.where(labels > 0, 1.0, -1.0).astype(np.float32))
     share = torch.from_numpy((weights / weights.sum()).astype(np.float32))
     w = torch.zeros(x.shape[1], requires_grad=True)
@@ -79,8 +88,89 @@ def fit_probe(
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    weight, shift = unfold(w.detach())
-    return LinearProbe(weight.astype(np.float32), float(b.item() - shift))
+    return w.detach(), float(b.item())
+
+
+def fit_pair(
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    *,
+    l2: float,
+    components: int,
+    centres: int,
+    width: float,
+    ridge: float,
+) -> tuple[Probe, Probe]:
+    """A linear probe and a kernel probe on the same leading components of standardised features.
+
+    The linear one is `fit_probe`'s. The kernel one is a weighted ridge regression of the labels (1 and -1)
+    with a Gaussian kernel, in Nyström's approximation (Williams and Seeger, 2001): some of the rows are its
+    centres. It minimises ``sum(weights * (label - f)^2) + ridge * |f|^2``, weights of mean 1, over
+    ``f = sum(a_i * exp(-gamma * |z - centre_i|^2)) + bias``. Deterministic on one machine.
+
+    Args:
+        features: ``[n, d]``, any float dtype.
+        labels: ``[n]``, 1 for AI and 0 for real.
+        weights: ``[n]``, positive.
+        l2: of the linear probe.
+        components: principal components kept.
+        centres: number of centres; all rows when there are no more than that.
+        width: ``gamma`` times the median squared distance of two rows.
+        ridge: strength of the kernel probe's penalty.
+
+    Returns:
+        Both, of which the second's linear part is zero; their scales differ.
+    """
+    standard, _, found = principal(features, weights, components)
+    d = features.shape[1]
+    basis = rounded(np.eye(d, dtype=np.float32) if found is None else found.numpy())
+    z = np.empty((len(features), basis.shape[1]), np.float32)
+    for start in range(0, len(features), 4096):
+        block = features[start : start + 4096].astype(np.float32)
+        z[start : start + 4096] = ((block - standard.mean) / standard.std) @ basis
+    weight, bias = _logistic(torch.from_numpy(z), labels, weights, l2)
+    full = basis @ weight.numpy() / standard.std
+    linear = Probe(full.astype(np.float32), bias - float(np.dot(full, standard.mean)))
+
+    rng = np.random.default_rng(0)
+    some = z[rng.choice(len(z), min(len(z), 1500), replace=False)]
+    apart = _squared_distances(some, some)[np.triu_indices(len(some), 1)]
+    gamma = width / max(float(np.median(apart)) if len(apart) else 1.0, 1e-12)
+    chosen = np.sort(rng.choice(len(z), min(len(z), centres), replace=False))
+    bumps = rounded(z[chosen])
+    m = len(bumps)
+    share = weights / weights.mean()
+    gram = np.zeros((m + 1, m + 1))
+    right = np.zeros(m + 1)
+    for start in range(0, len(z), 4096):
+        block = z[start : start + 4096]
+        phi = np.ones((len(block), m + 1))
+        phi[:, :m] = np.exp(-gamma * _squared_distances(block, bumps))
+        root = np.sqrt(share[start : start + 4096])[:, None]
+        target = np.where(labels[start : start + 4096] > 0, 1.0, -1.0)[:, None]
+        phi *= root
+        gram += phi.T @ phi
+        right += phi.T @ (root * target)[:, 0]
+    gram[:m, :m] += ridge * np.exp(-gamma * _squared_distances(bumps, bumps).astype(np.float64))
+    gram[np.diag_indices(m + 1)] += 1e-6 * gram.diagonal().mean()
+    solved = np.linalg.solve(gram, right)
+    kernel = Kernel(
+        used=np.ones(d, bool),
+        mean=standard.mean,
+        std=standard.std,
+        basis=basis,
+        centres=bumps,
+        weight=solved[:m].astype(np.float32),
+        gamma=gamma,
+    )
+    return linear, Probe(np.zeros(d, np.float32), float(solved[m]), kernel)
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distances of the rows of ``[n, r]`` and ``[m, r]``: ``[n, m]``."""
+    found = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * (a @ b.T)
+    return np.asarray(np.maximum(found, 0))
 
 
 def reduced(

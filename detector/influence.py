@@ -191,10 +191,11 @@ def _fractions(count: int, length: int, size: int) -> list[float]:
 def find_patches(detector: Detector, rgb: np.ndarray) -> Patches | None:
     """Split the whole view's logit over its patches.
 
-    The probe is linear, and half of its features are means over patch tokens, so what the means add is a sum
-    over patches (class activation maps: Zhou et al., 2016). The split is exact; the place is not quite: the
-    tokens of later blocks have taken in the rest of the picture, and transformers use some patches as a
-    store for what has no place (Darcet et al., 2024), so that even an empty picture shows a pattern.
+    The probe has a linear function that gives this view's logit (`Probe.linear_at`), and half of its
+    features are means over patch tokens, so what the means add is a sum over patches (class activation maps:
+    Zhou et al., 2016). The split is exact; the place is not quite: the tokens of later blocks have taken in
+    the rest of the picture, and transformers use some patches as a store for what has no place (Darcet et
+    al., 2024), so that even an empty picture shows a pattern.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
@@ -207,8 +208,9 @@ def find_patches(detector: Detector, rgb: np.ndarray) -> Patches | None:
         return None
     view = whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg)
     (classes,), (tokens,) = tower.patch_tokens(np.stack([view.rgb]))
-    probe = detector.model.probes["whole"]
-    weight = probe.weight.astype(np.float64).reshape(2, *classes.shape)
+    features = np.concatenate([classes, tokens.mean(axis=(1, 2))])
+    flat, bias = detector.model.probes["whole"].linear_at(features)
+    weight = flat.reshape(2, *classes.shape)
     rows, columns = tokens.shape[1:3]
     grid = np.einsum("brcw,bw->rc", tokens.astype(np.float64), weight[1]) / (rows * columns)
-    return Patches(view.box, probe.bias, float((classes * weight[0]).sum()), grid)
+    return Patches(view.box, bias, float((classes * weight[0]).sum()), grid)

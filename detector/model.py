@@ -16,7 +16,7 @@ import platformdirs
 
 from .checksum import file_sha256, verify_files
 from .errors import ModelError
-from .probe import Calibration, FamilyProbe, LinearProbe, calibration_from, load_families, load_probes
+from .probe import Calibration, FamilyProbe, Probe, calibration_from, load_families, load_probes
 from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card, read_tower_card
 from .views import ViewPlan
 
@@ -101,7 +101,7 @@ class Model:
 
     card: Card
     tower: Tower
-    probes: Mapping[str, LinearProbe]
+    probes: Mapping[str, Probe]
     families: Mapping[str, FamilyProbe] = field(default_factory=dict)
 
 

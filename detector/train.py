@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ from .base import FILE as BASE_FILE
 from .checksum import file_sha256
 from .dataset import Example
 from .errors import AidetectError
-from .evaluation import MIX, Evaluation, Scored, evaluate
+from .evaluation import CUTS, MIX, Evaluation, Scored, evaluate
 from .features import WHOLE_JPEG, Sample, Vectors
-from .fit import balanced_weights, fit_probe, group_folds, platt
+from .fit import balanced_weights, fit_pair, group_folds, platt
 from .heldout import FILE as HELD_OUT_FILE
 from .heldout import write_held_out
 from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
 from .plots import write_plots
-from .probe import KINDS, Calibration, FamilyProbe, LinearProbe
+from .probe import KINDS, Calibration, FamilyProbe, Probe, probe_tensors
 from .speed import measured
 from .tower import Tower
 from .views import ViewPlan
@@ -49,6 +49,8 @@ class Recipe:
         class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes look at, from
             and up to, as shares of the tower's depth.
         components: principal components of the features that are kept.
+        centres, width, ridge: of the kernel probe (see `fit_pair`).
+        share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit. (Cuts of
@@ -58,11 +60,15 @@ class Recipe:
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
     """
 
-    l2_whole: float = 0.03
-    l2_native: float = 0.1
+    l2_whole: float = 0.1
+    l2_native: float = 0.3
     class_blocks: tuple[float, float] = (5 / 12, 1.0)
     mean_blocks: tuple[float, float] = (3 / 12, 8 / 12)
-    components: int = 1024
+    components: int = 512
+    centres: int = 4096
+    width: float = 0.5
+    ridge: float = 0.3
+    share: float = 0.7
     folds: int = 5
     power: float = 0.5
     laundered_whole: float = 0.1
@@ -90,6 +96,13 @@ class Recipe:
         )
 
 
+def condition_of(example: Example, copy: int) -> str:
+    """``clean``, `MIX` for a copy laundered as a whole file, `CUTS` for one laundered as a small cut."""
+    if not copy:
+        return "clean"
+    return MIX if example.laundered or example.view == "full" else CUTS
+
+
 @dataclass
 class Pictures:
     """Held-out logits, a row a picture and copy.
@@ -97,16 +110,21 @@ class Pictures:
     Attributes:
         examples: one representative example a row.
         copies: copy number, 0 for clean.
-        logits: by kind, ``[n]``, NaN where the picture has no such view.
+        logits: by kind, ``[n]``, means over the views of that kind; NaN where the picture has none.
+        labels: ``[n]``, 1 for AI.
+        conditions: name of each row's condition, ``[n]``.
     """
 
     examples: list[Example]
     copies: np.ndarray
     logits: dict[str, np.ndarray]
     labels: np.ndarray = field(init=False)
+    conditions: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.labels = np.array([example.label for example in self.examples])
+        rows = zip(self.examples, self.copies, strict=True)
+        self.conditions = np.array([condition_of(example, int(copy)) for example, copy in rows])
 
     def joined(self, calibration: Calibration, mode: str) -> np.ndarray:
         """Raw logits of a mode, ``[n]``; NaN where a picture lacks the views it needs."""
@@ -123,7 +141,7 @@ def held_out(
     recipe: Recipe,
     used: np.ndarray,
     on_stage: Callable[[str], None] = lambda text: None,
-) -> tuple[dict[str, LinearProbe], Pictures]:
+) -> tuple[dict[str, Probe], Pictures]:
     """Fit the probes on everything, and score every sample by probes that never saw its group.
 
     Args:
@@ -133,8 +151,8 @@ def held_out(
     Raises:
         AidetectError: one of the classes or kinds is missing, or there are too few groups.
     """
-    probes: dict[str, LinearProbe] = {}
-    out: dict[tuple[str, int], dict[str, float]] = {}
+    probes: dict[str, Probe] = {}
+    out: dict[tuple[str, int], dict[str, list[float]]] = {}
     named: dict[tuple[str, int], Example] = {}
     for kind in KINDS:
         mine = [sample for sample in samples if sample.kind == kind]
@@ -146,24 +164,44 @@ def held_out(
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
         x = cache.rows([s.key for s in mine])[:, used]
         fold = group_folds(groups, labels.tolist(), recipe.folds)
-        logits = np.empty(len(mine))
+        votes = np.empty((len(mine), 2))
         for k in range(recipe.folds):
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
             test = fold == k
             rows = [mine[i] for i in np.flatnonzero(~test)]
-            logits[test] = _fit_kind(kind, x[~test], rows, examples, recipe).logits(x[test])
+            linear, kernel = _fit_kind(kind, x[~test], rows, examples, recipe)
+            assert kernel.kernel is not None
+            votes[test, 0] = linear.logits(x[test])
+            votes[test, 1] = kernel.kernel.values(x[test]) + kernel.bias
         on_stage(f"{kind} view: final fit on {len(mine)} views")
-        probe = _fit_kind(kind, x, mine, examples, recipe)
-        probes[kind] = LinearProbe(_spread(probe.weight, used), probe.bias)
-        for sample, logit in zip(mine, logits, strict=True):
+        parts = np.array([1 - recipe.share, recipe.share]) / np.maximum(votes.std(axis=0), 1e-12)
+        slope, intercept = platt(votes @ parts, labels, np.ones(len(mine)))
+        parts *= slope
+        linear, kernel = _fit_kind(kind, x, mine, examples, recipe)
+        probes[kind] = _joined(linear, kernel, parts, intercept, used)
+        for sample, logit in zip(mine, votes @ parts + intercept, strict=True):
             example = examples[sample.example]
             key = (example.picture, sample.copy)
-            out.setdefault(key, {})[kind] = float(logit)
+            out.setdefault(key, {}).setdefault(kind, []).append(float(logit))
             named.setdefault(key, example)
     keys = sorted(out)
-    columns = {kind: np.array([out[key].get(kind, np.nan) for key in keys]) for kind in KINDS}
+    columns = {
+        kind: np.array([np.mean(out[key][kind]) if kind in out[key] else np.nan for key in keys])
+        for kind in KINDS
+    }
     copies = np.array([copy for _, copy in keys])
     return probes, Pictures([named[key] for key in keys], copies, columns)
+
+
+def _joined(linear: Probe, kernel: Probe, parts: np.ndarray, intercept: float, used: np.ndarray) -> Probe:
+    """The probe whose logit is ``parts[0] * linear + parts[1] * kernel + intercept``, over all features."""
+    assert kernel.kernel is not None
+    scaled = (kernel.kernel.weight * parts[1]).astype(np.float32)
+    return Probe(
+        _spread((linear.weight * parts[0]).astype(np.float32), used),
+        float(linear.bias * parts[0] + kernel.bias * parts[1] + intercept),
+        replace(kernel.kernel, used=used, weight=scaled),
+    )
 
 
 def _spread(weight: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -175,9 +213,9 @@ def _spread(weight: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 def _fit_kind(
     kind: str, x: np.ndarray, rows: Sequence[Sample], examples: Sequence[Example], recipe: Recipe
-) -> LinearProbe:
-    """Fit one kind's probe. The weights are of these rows alone, so that both classes count alike in
-    every fold and the logits of different folds can be compared.
+) -> tuple[Probe, Probe]:
+    """Fit one kind's linear and kernel probe. The weights are of these rows alone, so that both classes
+    count alike in every fold and the logits of different folds can be compared.
     """
     seen = [examples[sample.example] for sample in rows]
     labels = np.array([example.label for example in seen])
@@ -186,14 +224,23 @@ def _fit_kind(
     if kind == "whole":
         l2, laundered = recipe.l2_whole, recipe.laundered_whole
     weights *= np.where([sample.copy > 0 for sample in rows], laundered, 1.0)
-    return fit_probe(x, labels, weights, l2, components=recipe.components)
+    return fit_pair(
+        x,
+        labels,
+        weights,
+        l2=l2,
+        components=recipe.components,
+        centres=recipe.centres,
+        width=recipe.width,
+        ridge=recipe.ridge,
+    )
 
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
     """Calibration and thresholds of a mode, on held-out logits of clean and laundered copies alike.
 
-    The ``ai`` threshold keeps the recipe's false positive rate on clean and on laundered reals apart: the
-    higher of the two thresholds.
+    The ``ai`` threshold keeps the recipe's false positive rate in each condition apart (clean, laundered as
+    files, laundered as cuts): the highest of their thresholds.
     """
     both = ~np.isnan(pictures.logits["whole"])
     if mode != "fast":
@@ -208,10 +255,10 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
     probability = 1 / (1 + np.exp(-(slope * raw + intercept)))
-    fakes, laundered = np.sort(probability[labels == 1]), pictures.copies[both] > 0
+    fakes, conditions = np.sort(probability[labels == 1]), pictures.conditions[both]
     ai = 0.0
-    for condition in (~laundered, laundered):
-        reals = np.sort(probability[condition & (labels == 0)])
+    for condition in ("clean", MIX, CUTS):
+        reals = np.sort(probability[(conditions == condition) & (labels == 0)])
         if len(reals):
             at = min(len(reals) - 1, int(np.ceil((1 - recipe.false_positive_rate) * len(reals))))
             ai = max(ai, float(reals[at]))
@@ -220,12 +267,12 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
 
 
 def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds, mode: str) -> list[Scored]:
-    """Held-out scores of a mode, as evaluation counts them; clean copies and the laundered ``mix``."""
+    """Held-out scores of a mode, as evaluation counts them."""
     found = []
     for i, logit in enumerate(pictures.joined(calibration, mode)):
         if np.isnan(logit):
             continue
-        example, copy = pictures.examples[i], int(pictures.copies[i])
+        example = pictures.examples[i]
         probability = calibration.probability(float(logit))
         found.append(
             Scored(
@@ -238,16 +285,16 @@ def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds,
                 logit=float(logit),
                 probability=probability,
                 verdict=thresholds.verdict(probability),
-                condition=MIX if copy else "clean",
+                condition=str(pictures.conditions[i]),
             )
         )
     return found
 
 
 def error_rates(evaluation: Evaluation) -> dict[str, Any]:
-    """What a card says of a mode's errors: on the laundered mix, or on clean pictures without one."""
-    condition = evaluation.conditions.get(MIX) or evaluation.conditions["clean"]
-    laundering = "laundered at random" if condition.name == MIX else "as they are"
+    """What a card says of a mode's errors: on the laundered mix, or on what there is without one."""
+    condition = modelcard.hardest_stated(evaluation)
+    laundering = "as they are" if condition.name == "clean" else "laundered at random"
     polished = condition.polished
     return {
         "measured_on": f"pictures of held-out repositories, {laundering}",
@@ -273,7 +320,7 @@ class Fitted:
         families, attribution: family probes and what was measured of them; empty with under two families.
     """
 
-    probes: dict[str, LinearProbe]
+    probes: dict[str, Probe]
     modes: dict[str, Any]
     details: dict[str, Any]
     evaluations: dict[str, Evaluation]
@@ -316,9 +363,6 @@ def fit_model(
         "pictures": len({e.picture for e in examples}),
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
-        "laundered_as_files": len(
-            {s.example for s in samples if examples[s.example].laundered and s.kind == "whole"}
-        ),
     }
     on_stage("timing the modes")
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
@@ -430,14 +474,14 @@ def write_model(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for kind, probe in fitted.probes.items():
-        tensors[f"{kind}.weight"] = np.ascontiguousarray(probe.weight, dtype=np.float32)
-        tensors[f"{kind}.bias"] = np.array([probe.bias], dtype=np.float32)
+        tensors |= probe_tensors(kind, probe)
     for kind, families in fitted.families.items():
         tensors[f"families.{kind}.weight"] = np.ascontiguousarray(families.weight, dtype=np.float32)
         tensors[f"families.{kind}.bias"] = families.bias.astype(np.float32)
-    save_file(tensors, folder / PROBE_FILE)
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    save_file(contiguous, folder / PROBE_FILE)
     card = {
         "schema": CARD_SCHEMA,
         "name": folder.resolve().name,

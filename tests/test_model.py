@@ -32,7 +32,7 @@ from aidetect.detector.model import (
     search_path,
     verify_model,
 )
-from aidetect.detector.probe import Calibration, LinearProbe, load_probes, sigmoid
+from aidetect.detector.probe import Calibration, Probe, load_probes, sigmoid
 from aidetect.detector.tower import (
     Preprocess,
     Tower,
@@ -492,7 +492,7 @@ def test_tower_from_a_hub(hub: str, checkpoint: Path, tiny_architecture: str, tm
 
 
 def test_probe_is_a_dot_product() -> None:
-    probe = LinearProbe(np.array([1, -2, 0.5, 0], np.float32), 0.25)
+    probe = Probe(np.array([1, -2, 0.5, 0], np.float32), 0.25)
     features = np.array([[[1, 1], [2, 9]], [[0, -1], [0, 0]]], np.float16)
     assert probe.logits(features).tolist() == [0.25, 2.25]
     assert probe.logits(features.reshape(2, 4)).tolist() == [0.25, 2.25]

@@ -124,7 +124,6 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     assert json.loads(first.stdout)["modes"]["fast"]["auc"] == 1.0
     card = json.loads((tmp_path / "mine" / "model.json").read_text())
     assert card["training"]["copies"] == [0, 1]
-    assert card["training"]["laundered_as_files"] == 0
     assert card["training"]["groups"] == 8
     again = run("--ai", labelled / "ai", "--real", labelled / "real", "-o", tmp_path / "again", *common)
     assert again.exit_code == 0
@@ -256,10 +255,6 @@ def test_pictures_laundered_already_count_as_the_copy_they_are(
     half, training = trained_with(labelled, tower, tmp_path, "laundered", laundered)
     assert training["views"] == (4 + views) * half
     assert training["copies"] == [0, 1]
-    files = half if laundered == "1" else 0
-    assert training["laundered_as_files"] == files
-    text = (tmp_path / "m" / "MODEL_CARD.md").read_text()
-    assert (f"{files} pictures as whole files" in text) == bool(files)
 
 
 def test_a_laundered_picture_is_not_laundered_again(

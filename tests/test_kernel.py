@@ -1,0 +1,146 @@
+"""The kernel half of a probe: what it computes, how it is fitted, stored and taken apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from aidetect.detector.dataset import Example
+from aidetect.detector.errors import ModelError
+from aidetect.detector.evaluation import CUTS, MIX
+from aidetect.detector.fit import fit_pair
+from aidetect.detector.probe import Kernel, Probe, load_probes, probe_tensors, rounded
+from aidetect.detector.train import condition_of
+
+LENGTH, USED, RANK, CENTRES = 40, 30, 6, 11
+
+
+def a_kernel(seed: int = 0) -> Kernel:
+    rng = np.random.default_rng(seed)
+    used = np.arange(LENGTH) % 4 != 0
+    return Kernel(
+        used=used,
+        mean=rng.normal(0, 1, USED).astype(np.float32),
+        std=rng.uniform(0.5, 2, USED).astype(np.float32),
+        basis=rounded(np.linalg.qr(rng.normal(0, 1, (USED, RANK)))[0]),
+        centres=rounded(rng.normal(0, 1, (CENTRES, RANK))),
+        weight=rng.normal(0, 1, CENTRES).astype(np.float32),
+        gamma=0.2,
+    )
+
+
+def a_probe(seed: int = 0) -> Probe:
+    weight = np.random.default_rng(seed + 1).normal(0, 0.3, LENGTH).astype(np.float32)
+    return Probe(weight, 0.25, a_kernel(seed))
+
+
+def rows(n: int = 7, seed: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 1, (n, LENGTH)).astype(np.float32)
+
+
+def test_its_value_is_the_sum_of_its_bumps() -> None:
+    kernel, (row,) = a_kernel(), rows(1)
+    z = ((row[kernel.used] - kernel.mean) / kernel.std) @ kernel.basis
+    bumps = [
+        w * np.exp(-0.2 * sum((a - b) ** 2 for a, b in zip(z, c, strict=True)))
+        for w, c in zip(kernel.weight, kernel.centres, strict=True)
+    ]
+    assert kernel.value(row) == pytest.approx(sum(bumps), abs=1e-5)
+    probe = a_probe()
+    expected = row.astype(float) @ probe.weight + 0.25 + sum(bumps)
+    assert probe.logits(row[None])[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_company_does_not_move_a_logit() -> None:
+    probe, many = a_probe(), rows(9)
+    together = probe.logits(many)
+    assert [probe.logits(row[None])[0] for row in many] == together.tolist()
+    assert a_kernel().values(many) == pytest.approx([a_kernel().value(row) for row in many], abs=1e-5)
+
+
+def test_unused_features_do_not_count() -> None:
+    kernel, (row,) = a_kernel(), rows(1)
+    changed = np.where(kernel.used, row, row + 9)
+    assert kernel.value(changed) == kernel.value(row)
+    assert not kernel.slope(row)[~kernel.used].any()
+
+
+def test_the_linear_function_gives_the_logit_and_its_slope_the_difference_to_the_mean_view() -> None:
+    probe, kernel = a_probe(), a_kernel()
+    centre = np.zeros(LENGTH)
+    centre[kernel.used] = kernel.mean
+    for row in rows(5):
+        weight, bias = probe.linear_at(row)
+        assert weight @ row + bias == pytest.approx(probe.logits(row[None])[0], abs=1e-9)
+        difference = kernel.value(row) - kernel.value(centre)
+        assert kernel.slope(row) @ (row - centre) == pytest.approx(difference, abs=1e-5)
+    plain = Probe(probe.weight, 0.25)
+    weight, bias = plain.linear_at(rows(1)[0])
+    assert np.array_equal(weight, plain.weight)
+    assert bias == pytest.approx(0.25)
+
+
+def test_what_was_stored_scores_the_same(tmp_path: Path) -> None:
+    probes = {"whole": a_probe(1), "native": a_probe(2)}
+    tensors = {}
+    for kind, probe in probes.items():
+        tensors |= probe_tensors(kind, probe)
+    save_file(tensors, tmp_path / "probe")
+    for kind, probe in load_probes(tmp_path / "probe", LENGTH).items():
+        assert probe.logits(rows()) == pytest.approx(probes[kind].logits(rows()), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["used", "mean", "basis", "basis.scale", "centres", "weight", "gamma"])
+def test_a_kernel_that_lacks_something_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    tensors = probe_tensors("whole", a_probe()) | probe_tensors("native", a_probe())
+    del tensors[f"native.kernel.{name}"]
+    save_file(tensors, tmp_path / "probe")
+    with pytest.raises(ModelError, match="lacks the tensor"):
+        load_probes(tmp_path / "probe", LENGTH)
+
+
+@pytest.mark.parametrize("name", ["used", "mean", "std", "weight"])
+def test_a_kernel_whose_tensors_do_not_fit_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    save_file(probe_tensors("whole", a_probe()) | probe_tensors("native", a_probe()), tmp_path / "probe")
+    tensors = dict(load_file(tmp_path / "probe"))
+    tensors[f"whole.kernel.{name}"] = tensors[f"whole.kernel.{name}"][:-1].copy()
+    save_file(tensors, tmp_path / "other")
+    with pytest.raises(ModelError, match="do not fit"):
+        load_probes(tmp_path / "other", LENGTH)
+
+
+def fitted(x: np.ndarray, labels: np.ndarray, weights: np.ndarray, centres: int = 50) -> tuple[Probe, Probe]:
+    return fit_pair(x, labels, weights, l2=0.01, components=8, centres=centres, width=1.0, ridge=0.1)
+
+
+def test_the_kernel_finds_what_no_line_parts_and_the_linear_probe_does_not() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (800, 2))
+    labels = (x[:, 0] * x[:, 1] > 0).astype(int)
+    linear, kernel = fitted(x[:400], labels[:400], np.ones(400))
+    right = [(probe.logits(x[400:]) > 0) == labels[400:] for probe in (linear, kernel)]
+    assert np.mean(right[0]) < 0.65
+    assert np.mean(right[1]) > 0.9
+
+
+def test_a_pair_is_reproducible_and_weights_count() -> None:
+    rng = np.random.default_rng(1)
+    x, labels = rng.normal(0, 1, (90, 5)), rng.integers(0, 2, 90)
+    one, two = (fitted(x, labels, np.ones(90)) for _ in range(2))
+    assert np.array_equal(one[1].logits(x), two[1].logits(x))
+    assert np.array_equal(one[0].weight, two[0].weight)
+    heavy = fitted(x, labels, np.where(labels == 1, 50.0, 1.0))
+    assert heavy[1].logits(x).mean() > one[1].logits(x).mean() + 0.2
+    few = fitted(x, labels, np.ones(90), centres=10)[1].kernel
+    assert few is not None and len(few.centres) == 10
+
+
+def test_conditions_of_copies(tmp_path: Path) -> None:
+    full = Example(tmp_path / "x.png", 1, "g", "s", "s")
+    cut = Example(tmp_path / "x.png", 1, "g", "s", "s", view="tile")
+    file = Example(tmp_path / "x.png", 1, "g", "s", "s", view="tile", laundered=2)
+    assert [condition_of(e, 0) for e in (full, cut)] == ["clean", "clean"]
+    assert [condition_of(e, 2) for e in (full, cut, file)] == [MIX, CUTS, MIX]
