@@ -29,18 +29,18 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}.\n"
         f"- Probe, one for each kind of view, on {recipe['components']} principal components: the votes of "
         f"an L2 logistic regression (whole {recipe['l2_whole']}, native {recipe['l2_native']}) and of a "
-        f"ridge regression with a Gaussian kernel ({recipe['centres']} centres, width {recipe['width']}, ridge "
-        f"{recipe['ridge']}), averaged with {recipe['share']:.0%} for the kernel; a laundered copy weighs "
-        f"{recipe['laundered_whole']} (whole) and {recipe['laundered_native']} (native).\n"
+        f"ridge regression with a Gaussian kernel ({recipe['centres']} centres, width {recipe['width']}, "
+        f"ridge {recipe['ridge']}), averaged with {recipe['share']:.0%} for the kernel; a laundered copy "
+        f"weighs {recipe['laundered_whole']} (whole) and {recipe['laundered_native']} (native).\n"
         "- Logits of the whole view and of the native crops are averaged (see `share`), then calibrated "
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
         f"no repository on both sides). `{MIX}`: pictures laundered at random as whole files, as life does "
         f"it; `{CUTS}`: small cuts laundered as they are, which is harsher. The thresholds and the "
         "calibration come from the same held-out scores (the `ai` threshold is the highest of those that "
-        "each condition's reals give), so rates at the thresholds are slightly optimistic. Pictures measured here "
-        "have one or two native crops; `standard` looks at two, `thorough` at nine. In brackets: 95 % Wilson "
-        "interval. `*`: fewer than 30 pictures.",
+        "each condition's reals give), so rates at the thresholds are slightly optimistic. Pictures measured "
+        "here have one or two native crops; `standard` looks at two, `thorough` at nine. In brackets: 95 % "
+        "Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
