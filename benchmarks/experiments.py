@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aidetect.detector.attribution import OTHER, family_of
 from aidetect.detector.base import FILE, read_base
 from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.evaluation import CUTS, MIX
@@ -54,19 +55,27 @@ class Bench:
         self.length = self.x["whole"].shape[1]
         self.named = {(examples[s.example].picture, s.copy): examples[s.example] for s in samples}
 
-    def votes(self, kind: str, columns: np.ndarray, recipe: Recipe) -> np.ndarray:
-        """Held-out votes of the linear and the kernel probe, ``[n, 2]``, each of standard deviation 1."""
+    def votes(self, kind: str, columns: np.ndarray, recipe: Recipe, families: bool = False) -> np.ndarray:
+        """Held-out votes of the linear and the kernel probe, ``[n, 2]``, each of standard deviation 1.
+
+        Args:
+            families: hold out families of generators as well: no AI picture is scored by a probe that saw
+                one of its family, or any picture of its repository.
+        """
         samples = self.samples[kind]
         mine = [self.examples[s.example] for s in samples]
         labels = np.array([e.label for e in mine])
         copies = np.array([s.copy for s in samples])
         groups, sources = [e.group for e in mine], [e.source for e in mine]
-        fold = group_folds(groups, labels.tolist(), recipe.folds)
+        kept = [(family_of(e.generator) or OTHER) if families and e.label else e.group for e in mine]
+        fold = group_folds(kept, labels.tolist(), recipe.folds)
         laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
         found = np.empty((len(mine), 2))
         x = self.x[kind][:, columns]
         for k in range(recipe.folds):
-            train = np.flatnonzero((fold != k) & ((copies == 0) | (laundered > 0)))
+            tested = {groups[i] for i in np.flatnonzero(fold == k)}
+            unseen = np.array([group not in tested for group in groups])
+            train = np.flatnonzero(unseen & (fold != k) & ((copies == 0) | (laundered > 0)))
             some = [sources[i] for i in train], [groups[i] for i in train]
             weights = balanced_weights(labels[train], *some, recipe.power)
             weights *= np.where(copies[train] > 0, laundered, 1.0)
@@ -109,6 +118,30 @@ class Bench:
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def by_family(bench: Bench, columns: np.ndarray, recipe: Recipe) -> None:
+    """Print recall at 5 % false positives by family of generators, seen in other repositories or never."""
+    share = [1 - recipe.share, recipe.share]
+    found = []
+    for families in (False, True):
+        votes = {k: bench.votes(k, columns, recipe, families) @ share for k in ("whole", "native")}
+        found.append(joined(*(bench.pictures(kind, vote) for kind, vote in votes.items()), 0.5))
+    print("| condition | family | n | repository held out | repository and family held out |")
+    print("| --- | --- | --- | --- | --- |")
+    for condition in CONDITIONS:
+        keys = [key for key in found[0] if condition_of(bench.named[key], key[1]) == condition]
+        names = [family_of(bench.named[k].generator) or OTHER if bench.named[k].label else "" for k in keys]
+        truth = np.array([bool(name) for name in names], int)
+        scores = [np.array([logits[key] for key in keys]) for logits in found]
+        hits = [z >= threshold_at_fpr(truth, z, 0.05) for z in scores]
+        for name in sorted(set(names) - {""}):
+            mine = np.array([n == name for n in names])
+            cells = [f"{hit[mine].mean():.3f}" for hit in hits]
+            print(f"| {condition} | {name} | {mine.sum()} | " + " | ".join(cells) + " |")
+        both = zip(hits, scores, strict=True)
+        cells = [f"{hit[truth == 1].mean():.3f}, AUC {roc_auc(truth, z):.4f}" for hit, z in both]
+        print(f"| {condition} | all | {truth.sum()} | " + " | ".join(cells) + " |", flush=True)
+
+
 def joined(whole: Logits, native: Logits, share: float) -> Logits:
     """Logits averaged over the pictures that have both views."""
     return {key: share * whole[key] + (1 - share) * native[key] for key in whole if key in native}
@@ -146,6 +179,7 @@ def main() -> None:
     parser.add_argument("--tower", default="clip-vit-b-16-openai")
     parser.add_argument("--dtype", default="float32", help="that the features were computed in")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
+    parser.add_argument("--families", action="store_true", help="hold out families of generators instead")
     arguments = parser.parse_args()
     vectors: Vectors
     if arguments.base:
@@ -172,6 +206,9 @@ def main() -> None:
     tokens_of = {"chosen": chosen, "class": chosen & first, "mean": chosen & ~first}
     columns = {name: np.repeat(tokens, width) for name, tokens in tokens_of.items()}
     print(f"chosen: {recipe.features(BLOCKS)}\n")
+    if arguments.families:
+        by_family(bench, columns["chosen"], recipe)
+        return
     measures = ("AUC", "T1", "T5", "polished")
     head = ["choice", *(f"{condition} {m}" for condition in CONDITIONS for m in measures)]
     print("| " + " | ".join(head) + " |\n" + "| " + " | ".join(["---"] * len(head)) + " |")
