@@ -52,7 +52,8 @@ class Bench:
         self.examples = examples
         self.samples = {k: [s for s in samples if s.kind == k] for k in ("whole", "native")}
         self.x = {k: vectors.rows([s.key for s in v]) for k, v in self.samples.items()}
-        self.length = self.x["whole"].shape[1]
+        self.width = self.x["whole"].shape[1] // (2 * BLOCKS)
+        self.used = np.repeat(Recipe().tokens(BLOCKS), self.width)
         self.named = {(examples[s.example].picture, s.copy): examples[s.example] for s in samples}
 
     def votes(self, kind: str, columns: np.ndarray, recipe: Recipe, families: bool = False) -> np.ndarray:
@@ -88,6 +89,7 @@ class Bench:
                 centres=recipe.centres,
                 width=recipe.width,
                 ridge=recipe.ridge,
+                emphasis=recipe.emphasis(kind, BLOCKS, self.width)[columns[self.used]],
             )
             assert kernel.kernel is not None
             found[fold == k, 0] = linear.logits(x[fold == k])
@@ -158,6 +160,8 @@ def choices(recipe: Recipe, quick: bool) -> list[tuple[str, str, Recipe]]:
     ]
     tried += [("chosen", f"l2 times {f}", changed) for f, changed in scaled]
     for name, values in (
+        ("emphasis_whole", ((1.0, 1.0, 1.0),)),
+        ("emphasis_native", ((1.0, 1.0, 1.0),)),
         ("ridge", (0.1, 1.0)),
         ("width", (0.25, 1.0)),
         ("components", (256,)),
@@ -200,11 +204,10 @@ def main() -> None:
     print(f"{len(samples)} views of {len({e.picture for e in examples})} pictures\n")
     bench = Bench(examples, samples, vectors)
     recipe = Recipe()
-    width = bench.length // (2 * BLOCKS)
     chosen = recipe.tokens(BLOCKS)
     first = np.arange(2 * BLOCKS) < BLOCKS
     tokens_of = {"chosen": chosen, "class": chosen & first, "mean": chosen & ~first}
-    columns = {name: np.repeat(tokens, width) for name, tokens in tokens_of.items()}
+    columns = {name: np.repeat(tokens, bench.width) for name, tokens in tokens_of.items()}
     print(f"chosen: {recipe.features(BLOCKS)}\n")
     if arguments.families:
         by_family(bench, columns["chosen"], recipe)

@@ -83,7 +83,7 @@ from .common import (
 @click.option(
     "--extendable",
     is_flag=True,
-    help="Put the training features into the model, so that --base can extend it (some 50 MiB for 10,000 "
+    help="Put the training features into the model, so that --base can extend it (some 30 MiB for 10,000 "
     "pictures).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
@@ -97,8 +97,8 @@ def train(
 ) -> None:
     """Fit a model on labelled pictures.
 
-    Features of each picture and of its laundered copies are computed once into a cache; a linear probe
-    is fitted, scored on folds whose groups (repositories, else sources) it never saw, calibrated, given
+    Features of each picture and of its laundered copies are computed once into a cache; the probe is
+    fitted, scored on folds whose groups (repositories, else sources) it never saw, calibrated, given
     thresholds, and written with its error rates to a model folder for `aidetect scan --model`.
 
     \b
@@ -135,7 +135,7 @@ def _train(
 ) -> None:
     import torch
 
-    from aidetect.detector.base import Joined, write_base
+    from aidetect.detector.base import COMPONENTS, Joined, write_base
     from aidetect.detector.device import choose
     from aidetect.detector.features import FeatureCache, extract
     from aidetect.detector.model import load_card_tower, tower_reference
@@ -195,7 +195,7 @@ def _train(
 
     def ship(path: Path) -> None:
         tell("reducing the training features")
-        write_base(path, examples, samples, vectors, fitted.used, recipe.components)
+        write_base(path, examples, samples, vectors, fitted.used, COMPONENTS)
 
     whole = {**reference, "sha256": tower.sha256}
     card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)

@@ -2,8 +2,8 @@
 
 A probe cannot be extended from its weights alone: fitted on a new generator it would forget the others.
 So a model may carry the features it was fitted on, each view reduced to the leading principal components of
-its kind and rounded to eight bits. Sufficient statistics would be smaller, but logistic regression has none,
-and folds, weights, calibration and families would be out of reach with them.
+its kind and rounded to eight bits. Sufficient statistics would be smaller, but logistic regression and
+kernels have none, and folds, weights, calibration and families would be out of reach with them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .fit import principal
 from .probe import KINDS, pack, read_tensors, unpack
 
 FILE = "base.safetensors"
+COMPONENTS = 640  # kept of each kind of view: more than the probe looks at, for it weighs features otherwise
 _BLOCK = 2048
 
 

@@ -101,6 +101,7 @@ def fit_pair(
     centres: int,
     width: float,
     ridge: float,
+    emphasis: np.ndarray | None = None,
 ) -> tuple[Probe, Probe]:
     """A linear probe and a kernel probe on the same leading components of standardised features.
 
@@ -118,11 +119,12 @@ def fit_pair(
         centres: number of centres; all rows when there are no more than that.
         width: ``gamma`` times the median squared distance of two rows.
         ridge: strength of the kernel probe's penalty.
+        emphasis: what each standardised feature is multiplied by, ``[d]``, positive; ``None`` for ones.
 
     Returns:
         Both, of which the second's linear part is zero; their scales differ.
     """
-    standard, _, found = principal(features, weights, components)
+    standard, _, found = principal(features, weights, components, emphasis)
     d = features.shape[1]
     basis = rounded(np.eye(d, dtype=np.float32) if found is None else found.numpy())
     z = np.empty((len(features), basis.shape[1]), np.float32)
@@ -199,15 +201,23 @@ def reduced(
 
 
 def principal(
-    features: np.ndarray, weights: np.ndarray, components: int
+    features: np.ndarray, weights: np.ndarray, components: int, emphasis: np.ndarray | None = None
 ) -> tuple[Standard, torch.Tensor, torch.Tensor | None]:
     """Standardised features on their leading principal components, and what leads back.
 
+    Args:
+        features: ``[n, d]``, any float dtype.
+        weights: ``[n]``, positive.
+        components: number kept; all features when there are no more than that.
+        emphasis: what each standardised feature is multiplied by, ``[d]``, positive; ``None`` for ones.
+
     Returns:
-        The standardisation, the reduced features ``[n, r]``, and the components as columns of
-        ``[d, r]`` (``None`` when all features are kept as they are).
+        The standardisation (its deviations divided by the emphasis), the reduced features ``[n, r]``, and
+        the components as columns of ``[d, r]`` (``None`` when all features are kept as they are).
     """
     standard = standardise(features, weights)
+    if emphasis is not None:
+        standard = Standard(standard.mean, (standard.std / emphasis).astype(np.float32))
     x = torch.empty(features.shape, dtype=torch.float32)
     for start in range(0, len(features), 4096):
         block = features[start : start + 4096].astype(np.float32)

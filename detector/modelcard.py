@@ -26,7 +26,9 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"{training['groups']} repositories (copies: {', '.join(map(str, training['copies']))}; 0 is the "
         "clean one, the others are laundered at random). "
         f"Data SHA-256 `{training['sha256'][:16]}`.",
-        f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}.\n"
+        f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}; standardised, then multiplied "
+        f"by {_numbers(recipe['emphasis_whole'])} (whole) or {_numbers(recipe['emphasis_native'])} (native): "
+        "class tokens of the earlier blocks, class tokens of the last quarter, means.\n"
         f"- Probe, one for each kind of view, on {recipe['components']} principal components: the votes of "
         f"an L2 logistic regression (whole {recipe['l2_whole']}, native {recipe['l2_native']}) and of a "
         f"ridge regression with a Gaussian kernel ({recipe['centres']} centres, width {recipe['width']}, "
@@ -64,6 +66,10 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     if "attribution" in card:
         parts += _attribution(card["attribution"])
     return "\n\n".join(parts) + "\n"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def hardest_stated(evaluation: Evaluation) -> Condition:

@@ -48,6 +48,8 @@ class Recipe:
         l2_whole, l2_native: penalty of the logistic regression on each kind of view.
         class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes look at, from
             and up to, as shares of the tower's depth.
+        emphasis_whole, emphasis_native: what three groups of standardised features are multiplied by: class
+            tokens of the earlier blocks looked at, of the last quarter of the tower, and patch means.
         components: principal components of the features that are kept.
         centres, width, ridge: of the kernel probe (see `fit_pair`).
         share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
@@ -64,6 +66,8 @@ class Recipe:
     l2_native: float = 0.3
     class_blocks: tuple[float, float] = (5 / 12, 1.0)
     mean_blocks: tuple[float, float] = (3 / 12, 8 / 12)
+    emphasis_whole: tuple[float, float, float] = (1.5, 0.4, 0.7)
+    emphasis_native: tuple[float, float, float] = (1.5, 0.4, 0.7)
     components: int = 512
     centres: int = 4096
     width: float = 0.5
@@ -83,6 +87,13 @@ class Recipe:
         for start, (low, high) in ((0, self.class_blocks), (blocks, self.mean_blocks)):
             used[start + round(low * blocks) : start + round(high * blocks)] = True
         return used
+
+    def emphasis(self, kind: str, blocks: int, width: int) -> np.ndarray:
+        """What the used features of a kind of view are multiplied by, ``[used features]``."""
+        early, late, mean = self.emphasis_whole if kind == "whole" else self.emphasis_native
+        each = np.where(np.arange(2 * blocks) < round(0.75 * blocks), early, late)
+        each[blocks:] = mean
+        return np.repeat(each[self.tokens(blocks)], width)
 
     def features(self, blocks: int) -> str:
         """What a card says of the tokens that the probes look at."""
@@ -140,6 +151,7 @@ def held_out(
     cache: Vectors,
     recipe: Recipe,
     used: np.ndarray,
+    emphasis: Mapping[str, np.ndarray],
     on_stage: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Probe], Pictures]:
     """Fit the probes on everything, and score every sample by probes that never saw its group.
@@ -147,6 +159,7 @@ def held_out(
     Args:
         used: which features the probes look at, ``[length]``, dtype ``bool``; their weights for the others
             are zero.
+        emphasis: what the used features are multiplied by, by kind of view (see `fit_pair`).
 
     Raises:
         AidetectError: one of the classes or kinds is missing, or there are too few groups.
@@ -169,7 +182,7 @@ def held_out(
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
             test = fold == k
             rows = [mine[i] for i in np.flatnonzero(~test)]
-            linear, kernel = _fit_kind(kind, x[~test], rows, examples, recipe)
+            linear, kernel = _fit_kind(kind, x[~test], rows, examples, recipe, emphasis[kind])
             assert kernel.kernel is not None
             votes[test, 0] = linear.logits(x[test])
             votes[test, 1] = kernel.kernel.values(x[test]) + kernel.bias
@@ -177,7 +190,7 @@ def held_out(
         parts = np.array([1 - recipe.share, recipe.share]) / np.maximum(votes.std(axis=0), 1e-12)
         slope, intercept = platt(votes @ parts, labels, np.ones(len(mine)))
         parts *= slope
-        linear, kernel = _fit_kind(kind, x, mine, examples, recipe)
+        linear, kernel = _fit_kind(kind, x, mine, examples, recipe, emphasis[kind])
         probes[kind] = _joined(linear, kernel, parts, intercept, used)
         for sample, logit in zip(mine, votes @ parts + intercept, strict=True):
             example = examples[sample.example]
@@ -212,7 +225,12 @@ def _spread(weight: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 
 def _fit_kind(
-    kind: str, x: np.ndarray, rows: Sequence[Sample], examples: Sequence[Example], recipe: Recipe
+    kind: str,
+    x: np.ndarray,
+    rows: Sequence[Sample],
+    examples: Sequence[Example],
+    recipe: Recipe,
+    emphasis: np.ndarray,
 ) -> tuple[Probe, Probe]:
     """Fit one kind's linear and kernel probe. The weights are of these rows alone, so that both classes
     count alike in every fold and the logits of different folds can be compared.
@@ -233,6 +251,7 @@ def _fit_kind(
         centres=recipe.centres,
         width=recipe.width,
         ridge=recipe.ridge,
+        emphasis=emphasis,
     )
 
 
@@ -345,7 +364,8 @@ def fit_model(
     """
     tokens, width = feature_shape(tower)
     used = np.repeat(recipe.tokens(tokens // 2), width)
-    probes, pictures = held_out(examples, samples, cache, recipe, used, on_stage)
+    emphasis = {kind: recipe.emphasis(kind, tokens // 2, width) for kind in KINDS}
+    probes, pictures = held_out(examples, samples, cache, recipe, used, emphasis, on_stage)
     modes, evaluations, scores = {}, {}, {}
     for mode, views in DEFAULT_MODES.items():
         calibration, thresholds = calibrate(pictures, mode, recipe)
