@@ -24,7 +24,7 @@ from .fit import principal
 from .probe import KINDS, pack, read_tensors, unpack
 
 FILE = "base.safetensors"
-COMPONENTS = 640  # kept of each kind of view: more than the probe looks at, for it weighs features otherwise
+COMPONENTS = 768  # kept of each kind of view
 _BLOCK = 2048
 
 

@@ -62,13 +62,13 @@ class Recipe:
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
     """
 
-    l2_whole: float = 0.1
+    l2_whole: float = 0.3
     l2_native: float = 0.3
     class_blocks: tuple[float, float] = (5 / 12, 1.0)
     mean_blocks: tuple[float, float] = (3 / 12, 8 / 12)
     emphasis_whole: tuple[float, float, float] = (1.5, 0.4, 0.7)
     emphasis_native: tuple[float, float, float] = (1.5, 0.4, 0.7)
-    components: int = 512
+    components: int = 1024
     centres: int = 4096
     width: float = 0.5
     ridge: float = 0.3
