@@ -41,7 +41,9 @@ class Kernel:
 
     def value(self, row: np.ndarray) -> float:
         """The value at one view's features, ``[length]``, any float dtype."""
-        return self._at(self._place(row))
+        away = self.centres - self._place(row)
+        bumps = np.exp(-self.gamma * np.einsum("ij,ij->i", away, away).astype(np.float64))
+        return float((bumps * self.weight).sum())
 
     def values(self, features: np.ndarray) -> np.ndarray:
         """The values at many views' features, ``[n, length]``: as `value`'s, but for rounding, and faster."""
@@ -79,11 +81,6 @@ class Kernel:
 
     def _place(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(((rows[..., self.used].astype(np.float32) - self.mean) / self.std) @ self.basis)
-
-    def _at(self, z: np.ndarray) -> float:
-        away = self.centres - z
-        bumps = np.exp(-self.gamma * np.einsum("ij,ij->i", away, away).astype(np.float64))
-        return float((bumps * self.weight).sum())
 
 
 @dataclass(frozen=True, eq=False)
