@@ -23,10 +23,10 @@ from aidetect.detector.base import FILE, read_base
 from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.evaluation import CUTS, MIX
 from aidetect.detector.features import FeatureCache, Sample, Vectors
-from aidetect.detector.fit import balanced_weights, fit_pair, group_folds
+from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import read_model_card, tower_reference, verify_model
-from aidetect.detector.train import Recipe, condition_of
+from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind
 
 BLOCKS = 12  # of the towers named ViT-B
 CONDITIONS = ("clean", MIX, CUTS)
@@ -67,33 +67,20 @@ class Bench:
         mine = [self.examples[s.example] for s in samples]
         labels = np.array([e.label for e in mine])
         copies = np.array([s.copy for s in samples])
-        groups, sources = [e.group for e in mine], [e.source for e in mine]
+        groups = [e.group for e in mine]
         kept = [(family_of(e.generator) or OTHER) if families and e.label else e.group for e in mine]
         fold = group_folds(kept, labels.tolist(), recipe.folds)
         laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
         found = np.empty((len(mine), 2))
         x = self.x[kind][:, columns]
+        emphasis = recipe.emphasis(kind, BLOCKS, self.width)[columns[self.used]]
         for k in range(recipe.folds):
             tested = {groups[i] for i in np.flatnonzero(fold == k)}
             unseen = np.array([group not in tested for group in groups])
             train = np.flatnonzero(unseen & (fold != k) & ((copies == 0) | (laundered > 0)))
-            some = [sources[i] for i in train], [groups[i] for i in train]
-            weights = balanced_weights(labels[train], *some, recipe.power)
-            weights *= np.where(copies[train] > 0, laundered, 1.0)
-            linear, kernel = fit_pair(
-                x[train],
-                labels[train],
-                weights,
-                l2=recipe.l2_whole if kind == "whole" else recipe.l2_native,
-                components=recipe.components,
-                centres=recipe.centres,
-                width=recipe.width,
-                ridge=recipe.ridge,
-                emphasis=recipe.emphasis(kind, BLOCKS, self.width)[columns[self.used]],
-            )
-            assert kernel.kernel is not None
-            found[fold == k, 0] = linear.logits(x[fold == k])
-            found[fold == k, 1] = kernel.kernel.values(x[fold == k]) + kernel.bias
+            rows = [samples[i] for i in train]
+            pair = fit_kind(kind, x[train], rows, self.examples, recipe, emphasis)
+            found[fold == k] = both_votes(*pair, x[fold == k])
         return found / found.std(axis=0)
 
     def pictures(self, kind: str, votes: np.ndarray) -> Logits:

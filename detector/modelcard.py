@@ -50,7 +50,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         limits = evaluation.thresholds
         parts.append(f"## --views {mode}: verdict ai from {limits.ai}, real below {limits.real}")
         parts.append(_overall(evaluation.conditions.values()))
-    condition = hardest_stated(evaluations["standard"])
+    condition = stated_condition(evaluations["standard"])
     parts.append(f"## Breakdown: --views standard, {condition.name}")
     reals = [*([condition.polished] if condition.polished else []), *condition.sources]
     parts.append("### AI pictures by generator")
@@ -72,7 +72,7 @@ def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def hardest_stated(evaluation: Evaluation) -> Condition:
+def stated_condition(evaluation: Evaluation) -> Condition:
     """The condition that a card's rates are stated on: pictures laundered as files where there are any, else
     laundered cuts, else pictures as they are.
     """

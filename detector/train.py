@@ -182,15 +182,14 @@ def held_out(
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
             test = fold == k
             rows = [mine[i] for i in np.flatnonzero(~test)]
-            linear, kernel = _fit_kind(kind, x[~test], rows, examples, recipe, emphasis[kind])
-            assert kernel.kernel is not None
-            votes[test, 0] = linear.logits(x[test])
-            votes[test, 1] = kernel.kernel.values(x[test]) + kernel.bias
+            votes[test] = both_votes(
+                *fit_kind(kind, x[~test], rows, examples, recipe, emphasis[kind]), x[test]
+            )
         on_stage(f"{kind} view: final fit on {len(mine)} views")
         parts = np.array([1 - recipe.share, recipe.share]) / np.maximum(votes.std(axis=0), 1e-12)
         slope, intercept = platt(votes @ parts, labels, np.ones(len(mine)))
         parts *= slope
-        linear, kernel = _fit_kind(kind, x, mine, examples, recipe, emphasis[kind])
+        linear, kernel = fit_kind(kind, x, mine, examples, recipe, emphasis[kind])
         probes[kind] = _joined(linear, kernel, parts, intercept, used)
         for sample, logit in zip(mine, votes @ parts + intercept, strict=True):
             example = examples[sample.example]
@@ -224,7 +223,13 @@ def _spread(weight: np.ndarray, used: np.ndarray) -> np.ndarray:
     return full
 
 
-def _fit_kind(
+def both_votes(linear: Probe, kernel: Probe, x: np.ndarray) -> np.ndarray:
+    """What the two probes of `fit_kind` say of views ``[n, used features]``: ``[n, 2]``."""
+    assert kernel.kernel is not None
+    return np.stack([linear.logits(x), kernel.kernel.values(x) + kernel.bias], axis=1)
+
+
+def fit_kind(
     kind: str,
     x: np.ndarray,
     rows: Sequence[Sample],
@@ -312,7 +317,7 @@ def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds,
 
 def error_rates(evaluation: Evaluation) -> dict[str, Any]:
     """What a card says of a mode's errors: on the laundered mix, or on what there is without one."""
-    condition = modelcard.hardest_stated(evaluation)
+    condition = modelcard.stated_condition(evaluation)
     laundering = "as they are" if condition.name == "clean" else "laundered at random"
     polished = condition.polished
     return {

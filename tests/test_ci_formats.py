@@ -653,7 +653,7 @@ def test_the_documented_jobs_are_yaml_and_their_commands_exist(folder: Path) -> 
     commands = [line for block in blocks for line in _lines(yaml.safe_load(block)) if "aidetect scan" in line]
     assert len(commands) >= 2
     Path("aidetect-baseline.json").write_text("{}")
-    scan = main.get_command(None, "scan")  # type: ignore[arg-type]
+    scan = main.get_command(None, "scan")
     assert scan is not None
     for command in commands:
         words = shlex.split(command)

@@ -42,7 +42,7 @@ def test_features_are_those_of_torch_s_layers(
 @pytest.mark.skipif(not onednn.available(), reason="this torch has no oneDNN")
 def test_the_layers_are_replaced_and_the_batch_does_not_matter(tiny_architecture: str) -> None:
     tower = Tower(visual(tiny_architecture), PREPROCESS, "")
-    kinds = {type(m) for m in tower.module.transformer.modules()}  # type: ignore[union-attr]
+    kinds = {type(m) for m in tower.module.transformer.modules()}
     assert onednn.SelfAttention in kinds
     assert nn.MultiheadAttention not in kinds and nn.Linear not in kinds
     together = tower.features(views(8), patch_mean=True)
@@ -68,6 +68,9 @@ def test_a_torch_without_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.ops, "mkldnn", Without(), raising=False)
     assert not onednn.available()
-    wrong = lambda x, *rest: x * 0  # noqa: E731
+
+    def wrong(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        return x * 0
+
     monkeypatch.setattr(torch.ops, "mkldnn", type("Wrong", (), {"_linear_pointwise": staticmethod(wrong)}))
     assert not onednn.available()
