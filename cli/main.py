@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from aidetect.detector import version
+from aidetect.detector.memory import keep_freed
 
 from . import settings
 from .common import CONTEXT, CommandError, say
@@ -92,3 +93,4 @@ def main(**_: Any) -> None:
       aidetect scan photo.jpg --format json
       aidetect scan ./uploads --fail-on ai -q
     """
+    keep_freed()
