@@ -22,7 +22,7 @@ from aidetect.detector.attribution import OTHER, family_of
 from aidetect.detector.base import FILE, read_base
 from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.evaluation import CUTS, MIX
-from aidetect.detector.features import FeatureCache, Sample, Vectors
+from aidetect.detector.features import FeatureCache, Sample, Vectors, request
 from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import read_model_card, tower_reference, verify_model
@@ -37,11 +37,9 @@ def cached(examples: Sequence[Example], cache: FeatureCache, tag: str) -> list[S
     """Samples of the copies that the cache holds."""
     found = []
     for index, example in enumerate(examples):
-        for copy in (0, 1, 2):
-            made = 0 if example.laundered else copy
-            request = f"{example.path.resolve()}|{example.member}|{example.view}|{made}|{tag}"
-            if example.has(copy):
-                found += [Sample(index, kind, copy, key) for kind, key in cache.known(request) or []]
+        for copy in example.wanted((0, 1)):
+            asked = request(example, copy, tag)
+            found += [Sample(index, kind, copy, key) for kind, key in cache.known(asked) or []]
     return found
 
 

@@ -1,20 +1,19 @@
 """More pictures for training, from the originals that the corpus was drawn from.
 
     python benchmarks/originals.py --corpus ../shared/corpus --mirrors ../.mirror -o originals
-    aidetect train --index ../shared/corpus/index.csv --index originals/index.csv -o my-model
+    aidetect train --index originals/index.csv -o my-model
 
 The corpus holds a reduced whole picture of about half of its pictures, and no cut of the originals that it
-left out. This makes cuts of both by the corpus's own rules. A whole picture is reduced to a short side of 224
-(bicubic), its long side cut at 358 around the centre, and saved as JPEG quality 90 with 4:2:0. A tile is 256
-pixels square, at native resolution, on the 16-pixel grid; of lossless originals four in five pass through a
-JPEG of random quality. A second tile is from another place of the same picture, so that `standard`, which
-looks at two crops, can be measured. Laundered cuts are made of the original after a random history at full
-size, as files have one in life: laundering a small cut is harsher. They stand in the index as laundered
-already.
+left out. This makes whole views of all originals to be had, exactly as a scan makes them of a file, and tiles
+by the corpus's own rules; its index names these, the corpus's tiles, and the corpus's whole pictures where
+the original is not to be had. A whole view is the centred square at 224 pixels (bicubic), saved as JPEG
+quality 90 with 4:2:0. A tile is 256 pixels square, at native resolution, on the 16-pixel grid; a second one
+is from another place of the same picture. Of lossless originals four in five pass through a JPEG of random
+quality first. Laundered cuts are made of the original after a random history at full size, as files have one
+in life: laundering a small cut is harsher. They stand in the index as laundered already.
 
-Whole pictures come first of originals of which the corpus holds a tile alone; tiles are of originals that
-the corpus left out, and so are the first 3,000 to be laundered; then any. In each, large repositories count
-by the square root of their size.
+Tiles are of originals that the corpus left out, and so are the first 3,000 to be laundered; then any. In each
+choice, large repositories count by the square root of their size.
 
 Mirrors are git directories named OWNER+NAME/repo; an original is used when its SHA-256 is the one that
 `originals.csv` states. The pictures are for training and measuring, never for committing.
@@ -26,6 +25,7 @@ import argparse
 import csv
 import hashlib
 import io
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -36,39 +36,25 @@ import numpy as np
 from PIL import Image
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.features import copy_of
+from aidetect.detector.features import WHOLE_JPEG, copy_of
 from aidetect.detector.pixels import decode
+from aidetect.detector.views import whole_view
 
 Row = dict[str, str]
-COLUMNS = ("file", "view", "label", "generator", "source", "content", "repo", "path", "copies", "laundered")
-SHORT, LONG, QUALITY, TILE, GRID = 224, 358, 90, 256, 16
-LAUNDERED = ("laundered-whole", "laundered-tile", "laundered-tile-2")
-CUTS = ("whole", "tile", "tile-2", *LAUNDERED)
+COLUMNS = tuple("file member view label generator source content repo path copies laundered".split())
+SHORT, TILE, GRID = 224, 256, 16
+TILES = ("tile", "tile-2")
+LAUNDERED = ("laundered-whole", *(f"laundered-{name}" for name in TILES))
+CUTS = ("whole", *TILES, *LAUNDERED)
 FIRST = 3000  # of the originals that the corpus left out, laundered before any other
 FILE_COPY = 2  # copy 1 is the laundered small cut
 
 
-def opened(data: bytes) -> Image.Image:
-    """An original that is to be reduced; a large JPEG is decoded at half size.
-
-    Raises:
-        OSError, ValueError, SyntaxError: Pillow cannot read it.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        if image.format == "JPEG" and min(image.size) >= 1200:
-            image.draft("RGB", (image.width // 2, image.height // 2))
-        return image.convert("RGB")
-
-
-def reduced(image: Image.Image) -> bytes:
-    """The reduced whole picture, as a JPEG file."""
-    scale = SHORT / min(image.size)
-    width, height = (max(SHORT, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = max(0, (width - LONG) // 2), max(0, (height - LONG) // 2)
-    image = image.crop((left, top, left + min(width, LONG), top + min(height, LONG)))
+def reduced(rgb: np.ndarray) -> bytes:
+    """The whole view of a picture, as the JPEG file that ends it."""
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY, subsampling=2)
+    square = Image.fromarray(whole_view(rgb, SHORT).rgb)
+    square.save(out, "JPEG", quality=WHOLE_JPEG, subsampling=2)
     return out.getvalue()
 
 
@@ -87,28 +73,27 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
     Raises:
         InputError, OSError, ValueError, SyntaxError: the original cannot be read.
     """
-    if "whole" in names:
-        yield "whole", reduced(opened(data))
-    if names == ["whole"]:
-        return
     pixels = next(decode(data, frames=1))
-    if {"tile", "tile-2"} & set(names):
-        yield from tiles(*copy_of(pixels, "full", 0), "tile", names)
+    if {"whole", *TILES} & set(names):
+        rgb, rng = copy_of(pixels, "full", 0)
+        if "whole" in names:
+            yield "whole", reduced(rgb)
+        yield from tiles(rgb, rng, "", names)
     if set(LAUNDERED) & set(names):
         rgb, rng = copy_of(pixels, "full", 1)
         if "laundered-whole" in names:
-            yield "laundered-whole", reduced(Image.fromarray(rgb))
-        yield from tiles(rgb, rng, "laundered-tile", names)
+            yield "laundered-whole", reduced(rgb)
+        yield from tiles(rgb, rng, "laundered-", names)
 
 
 def tiles(
-    rgb: np.ndarray, rng: np.random.Generator, first: str, names: list[str]
+    rgb: np.ndarray, rng: np.random.Generator, prefix: str, names: list[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """The wanted ones of two tiles, ``first`` and the one named so with ``-2``; each has its own place."""
-    for name in (first, f"{first}-2"):
+    """The wanted ones of a copy's tiles, whose names begin with ``prefix``; each has its own place."""
+    for name in TILES:
         cut = tile(rgb, rng)
-        if name in names:
-            yield name, cut
+        if prefix + name in names:
+            yield prefix + name, cut
 
 
 def found(mirrors: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
@@ -139,16 +124,15 @@ def found(mirrors: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
             git.stdin.close()
 
 
-def in_order(rows: list[Row], first: set[tuple[str, str]]) -> list[Row]:
-    """Rows so that any beginning is a fair choice: ``first`` first, then by rank over root of group size."""
+def in_order(rows: list[Row]) -> list[Row]:
+    """Rows so that any beginning is a fair choice: by rank over root of group size."""
     size = Counter((row["label"], row["repo"]) for row in rows)
     rank: Counter[tuple[str, str]] = Counter()
     keyed = []
     for row in sorted(rows, key=lambda r: r["sha256"]):
         group = row["label"], row["repo"]
         rank[group] += 1
-        later = (row["repo"], row["path"]) not in first
-        keyed.append(((later, rank[group] / size[group] ** 0.5, row["sha256"]), row))
+        keyed.append(((rank[group] / size[group] ** 0.5, row["sha256"]), row))
     return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 
 
@@ -162,19 +146,17 @@ def chosen(
         index: rows of the corpus.
         whole, tiles, second, laundered: at most so many of each.
     """
-    held: dict[str, set[tuple[str, str]]] = {"whole": set(), "tile": set()}
-    for row in index:
-        held[row["view"]].add((row["repo"], row["path"]))
-    lacking = [row for row in there if (row["repo"], row["path"]) not in held["whole"]]
-    left_out = in_order([row for row in lacking if (row["repo"], row["path"]) not in held["tile"]], set())
-    tiled = held["tile"] | {(row["repo"], row["path"]) for row in left_out[:tiles]}
+    tiled = {(row["repo"], row["path"]) for row in index if row["view"] == "tile"}
+    used = {(row["repo"], row["path"]) for row in index}
+    left_out = in_order([row for row in there if (row["repo"], row["path"]) not in used])
+    tiled |= {(row["repo"], row["path"]) for row in left_out[:tiles]}
     first = left_out[:FIRST]
-    other = [row for row in in_order(there, set()) if row not in first]
+    other = [row for row in in_order(there) if row not in first]
     wanted: dict[str, list[str]] = {}
     for names, rows in (
-        (["whole"], in_order(lacking, held["tile"])[:whole]),
+        (["whole"], in_order(there)[:whole]),
         (["tile"], left_out[:tiles]),
-        (["tile-2"], in_order([row for row in there if (row["repo"], row["path"]) in tiled], set())[:second]),
+        (["tile-2"], in_order([row for row in there if (row["repo"], row["path"]) in tiled])[:second]),
         (list(LAUNDERED), (first + other)[:laundered]),
     ):
         for row in rows:
@@ -220,6 +202,12 @@ def main() -> None:
     with (arguments.output / "index.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
         writer.writeheader()
+        at_hand = {(row["repo"], row["path"]) for row in there}
+        for row in index:
+            if row["view"] == "tile" or (row["repo"], row["path"]) not in at_hand:
+                shard = os.path.relpath(arguments.corpus / row["shard"], arguments.output)
+                copies = "1" if row["view"] == "tile" else "0"
+                writer.writerow({**row, "file": shard, "copies": copies})
         for row in there:
             for name in wanted.get(row["sha256"], []):
                 if path(row, name).exists():

@@ -156,7 +156,7 @@ def _train(
         unreadable.append(example.name)
         say(f"aidetect: {visible(example.name)}: {error}")
 
-    total = sum(example.has(copy) for example in examples for copy in copies)
+    total = sum(len(example.wanted(copies)) for example in examples)
     with progress_bar(total, quiet, " copies") as bar:
 
         def advance(done: int) -> None:

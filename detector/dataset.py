@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,11 +54,13 @@ class Example:
         """What cuts and copies of one picture have in common, and no other picture."""
         return f"{self.group}|{self.original or self.name}"
 
-    def has(self, copy: int) -> bool:
-        """Whether a laundered copy of that number (0 for the clean one) is made of it, or is it."""
+    def wanted(self, copies: Sequence[int]) -> list[int]:
+        """Those of the copies (0 for the clean one) that are made of it; for one that is laundered already,
+        the copy that it is.
+        """
         if self.laundered:
-            return copy == self.laundered
-        return self.copies is None or copy <= self.copies
+            return [self.laundered]
+        return [copy for copy in copies if self.copies is None or copy <= self.copies]
 
 
 class Reader:

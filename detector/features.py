@@ -23,8 +23,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
-# Reduced pictures of an index were saved so; whole files are given the same end (see `views.whole_view`).
+# Reduced pictures of an index were saved so, in blocks of 16 pixels (4:2:0); whole files are given the same
+# end (see `views.whole_view`).
 WHOLE_JPEG = 90
+WHOLE_GRID = 16
 # Lower end of laundering's down-scaling, by view: cuts are small already and may not shrink as far.
 SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
 
@@ -127,11 +129,18 @@ def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random
 def training_views(
     pixels: Pixels, view: str, copy: int, size: int, interpolation: str
 ) -> dict[str, np.ndarray]:
-    """Views of one copy: ``{kind: uint8 [size, size, 3]}``; laundered copies crop anywhere."""
+    """Views of one copy: ``{kind: uint8 [size, size, 3]}``; laundered copies crop anywhere.
+
+    The whole view always ends with one JPEG encoding whose blocks start at its corner, as when a file is
+    scanned. Where a reduced picture brings that encoding along, its square is cut along the blocks: cut
+    elsewhere, the place of the blocks would tell square pictures from others, and so most of the AI ones.
+    """
     rgb, rng = copy_of(pixels, view, copy)
     views = {}
     if view in ("full", "whole"):
-        views["whole"] = whole_view(rgb, size, interpolation, WHOLE_JPEG if view == "full" else 0).rgb
+        encoded = view == "whole" and not copy
+        ending = {"grid": WHOLE_GRID} if encoded else {"quality": WHOLE_JPEG}
+        views["whole"] = whole_view(rgb, size, interpolation, **ending).rgb
     if view in ("full", "tile"):
         x, y = (float(rng.random()), float(rng.random())) if copy else (0.5, 0.5)
         views["native"] = native_view(rgb, size, x, y).rgb
@@ -165,17 +174,15 @@ def extract(
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
     found: dict[tuple[int, int], list[tuple[str, str]]] = {}
     todo = []
-    for copy in copies:
-        for index, example in enumerate(examples):
-            if not example.has(copy):
-                continue
-            made = 0 if example.laundered else copy
-            request = f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{made}|{tag}"
-            pairs = cache.known(request)
-            if pairs is None:
-                todo.append((index, copy, made, request))
-            else:
-                found[index, copy] = pairs
+    wanted = [(copy, index) for index, example in enumerate(examples) for copy in example.wanted(copies)]
+    for copy, index in sorted(wanted):
+        example = examples[index]
+        asked = request(example, copy, tag)
+        pairs = cache.known(asked)
+        if pairs is None:
+            todo.append((index, copy, 0 if example.laundered else copy, asked))
+        else:
+            found[index, copy] = pairs
     done = len(found)
     on_progress(done)
 
@@ -199,13 +206,13 @@ def extract(
             vectors = tower.features(batch, patch_mean=True).reshape(len(waiting), -1)
             cache.put([(key, vector) for (key, _), vector in zip(waiting, vectors, strict=True)])
             waiting.clear()
-        for request, pairs in open_requests:
-            cache.remember(request, pairs)
+        for asked, pairs in open_requests:
+            cache.remember(asked, pairs)
         open_requests.clear()
 
     with ThreadPoolExecutor(workers) as pool:
         for item, prepared in zip(todo, _ahead(pool, prepare, todo, 4 * batch_size), strict=True):
-            index, copy, _, request = item
+            index, copy, _, asked = item
             done += 1
             if isinstance(prepared, InputError):
                 on_error(examples[index], prepared)
@@ -213,7 +220,7 @@ def extract(
             pairs = [(kind, key) for kind, key, _ in prepared]
             queued = {key for key, _ in waiting}
             waiting += [(k, rgb) for _, k, rgb in prepared if k not in cache and k not in queued]
-            open_requests.append((request, pairs))
+            open_requests.append((asked, pairs))
             found[index, copy] = pairs
             if len(waiting) >= batch_size:
                 flush()
@@ -227,9 +234,16 @@ def extract(
     ]
 
 
+def request(example: Example, copy: int, tag: str) -> str:
+    """What a copy of an example is called in the cache; ``tag`` names the tower and its number format."""
+    made = 0 if example.laundered else copy
+    return f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{made}|{tag}"
+
+
 def _how(view: str) -> str:
     """What tells views of one picture apart in the cache."""
-    return f"full-jpeg{WHOLE_JPEG}" if view == "full" else view
+    named = {"full": f"full-jpeg{WHOLE_JPEG}", "whole": f"whole-grid{WHOLE_GRID}"}
+    return named.get(view, view)
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T], depth: int) -> Iterator[R]:

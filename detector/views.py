@@ -92,15 +92,18 @@ def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
     return views
 
 
-def whole_view(rgb: np.ndarray, size: int, interpolation: str = "bicubic", quality: int = 0) -> View:
+def whole_view(
+    rgb: np.ndarray, size: int, interpolation: str = "bicubic", quality: int = 0, grid: int = 1
+) -> View:
     """The largest centred square of the picture, resized to ``size`` with antialiasing.
 
     Args:
         quality: of a JPEG encoding (4:2:0) of the resized square; 0 for none.
+        grid: the square's corner lies on a multiple of so many pixels.
     """
     height, width = rgb.shape[:2]
     side = min(height, width)
-    left, upper = (width - side) // 2, (height - side) // 2
+    left, upper = ((length - side) // 2 // grid * grid for length in (width, height))
     box = (left, upper, left + side, upper + side)
     square = rgb[upper : upper + side, left : left + side]
     if side != size:

@@ -107,6 +107,23 @@ def test_whole_view_is_the_centred_square(shape: tuple[int, int], box: tuple[int
     assert view.kind == "whole"
 
 
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 301), (357, 224), (256, 256)])
+def test_what_lies_outside_the_square_leaves_the_whole_view_alone(width: int, height: int) -> None:
+    rgb = shapes(width, height)
+    view = whole_view(rgb, 64, quality=90)
+    left, upper, right, lower = view.box
+    alone = whole_view(rgb[upper:lower, left:right], 64, quality=90)
+    assert np.array_equal(view.rgb, alone.rgb)
+
+
+def test_whole_view_on_a_grid() -> None:
+    rgb = noise(357, 224)
+    view = whole_view(rgb, 224, grid=16)
+    assert view.box == (64, 0, 288, 224)
+    assert np.array_equal(view.rgb, rgb[:, 64:288])
+    assert whole_view(noise(224, 300), 224, grid=16).box == (0, 32, 224, 256)
+
+
 def test_whole_view_shows_the_square_reduced() -> None:
     rgb = gradient(300, 200)
     view = whole_view(rgb, 50)
