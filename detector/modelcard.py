@@ -38,11 +38,11 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
         f"no repository on both sides). `{MIX}`: pictures laundered at random as whole files, as life does "
-        f"it; `{CUTS}`: small cuts laundered as they are, which is harsher. The thresholds and the "
-        "calibration come from the same held-out scores (the `ai` threshold is the highest of those that "
-        "each condition's reals give), so rates at the thresholds are slightly optimistic. Pictures measured "
-        "here have one or two native crops; `standard` looks at two, `thorough` at nine. In brackets: 95 % "
-        "Wilson interval. `*`: fewer than 30 pictures.",
+        f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher. The "
+        "thresholds and the calibration come from the same held-out scores (the `ai` threshold is the "
+        "highest of those that each condition's reals give), so rates at the thresholds are slightly "
+        "optimistic. Pictures measured here have one or two native crops; `standard` looks at three, "
+        "`thorough` at nine. In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
