@@ -55,8 +55,7 @@ class Recipe:
         share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
-        laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit. (Cuts of
-            reduced pictures suffer more from laundering than whole files, which are reduced after it.)
+        laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
@@ -66,16 +65,16 @@ class Recipe:
     l2_native: float = 0.3
     class_blocks: tuple[float, float] = (5 / 12, 1.0)
     mean_blocks: tuple[float, float] = (3 / 12, 8 / 12)
-    emphasis_whole: tuple[float, float, float] = (1.5, 0.4, 0.7)
+    emphasis_whole: tuple[float, float, float] = (1.0, 0.6, 1.4)
     emphasis_native: tuple[float, float, float] = (1.5, 0.4, 0.7)
     components: int = 1024
     centres: int = 4096
-    width: float = 0.5
+    width: float = 0.7
     ridge: float = 0.3
     share: float = 0.7
     folds: int = 5
     power: float = 0.5
-    laundered_whole: float = 0.1
+    laundered_whole: float = 0.5
     laundered_native: float = 0.3
     false_positive_rate: float = 0.01
     miss_rate: float = 0.1
