@@ -124,6 +124,11 @@ def found(mirrors: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
             git.stdin.close()
 
 
+def original(row: Row) -> tuple[str, str]:
+    """Which original a row is of: its repository, and its path there."""
+    return row["repo"], row["path"]
+
+
 def in_order(rows: list[Row]) -> list[Row]:
     """Rows so that any beginning is a fair choice: by rank over root of group size."""
     size = Counter((row["label"], row["repo"]) for row in rows)
@@ -146,17 +151,18 @@ def chosen(
         index: rows of the corpus.
         whole, tiles, second, laundered: at most so many of each.
     """
-    tiled = {(row["repo"], row["path"]) for row in index if row["view"] == "tile"}
-    used = {(row["repo"], row["path"]) for row in index}
-    left_out = in_order([row for row in there if (row["repo"], row["path"]) not in used])
-    tiled |= {(row["repo"], row["path"]) for row in left_out[:tiles]}
+    used = {original(row) for row in index}
+    any_of_them = in_order(there)
+    left_out = in_order([row for row in there if original(row) not in used])
+    tiled = {original(row) for row in index if row["view"] == "tile"}
+    tiled |= {original(row) for row in left_out[:tiles]}
     first = left_out[:FIRST]
-    other = [row for row in in_order(there) if row not in first]
+    other = [row for row in any_of_them if row not in first]
     wanted: dict[str, list[str]] = {}
     for names, rows in (
-        (["whole"], in_order(there)[:whole]),
+        (["whole"], any_of_them[:whole]),
         (["tile"], left_out[:tiles]),
-        (["tile-2"], in_order([row for row in there if (row["repo"], row["path"]) in tiled])[:second]),
+        (["tile-2"], in_order([row for row in there if original(row) in tiled])[:second]),
         (list(LAUNDERED), (first + other)[:laundered]),
     ):
         for row in rows:
@@ -202,9 +208,9 @@ def main() -> None:
     with (arguments.output / "index.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
         writer.writeheader()
-        at_hand = {(row["repo"], row["path"]) for row in there}
+        at_hand = {original(row) for row in there}
         for row in index:
-            if row["view"] == "tile" or (row["repo"], row["path"]) not in at_hand:
+            if row["view"] == "tile" or original(row) not in at_hand:
                 shard = os.path.relpath(arguments.corpus / row["shard"], arguments.output)
                 copies = "1" if row["view"] == "tile" else "0"
                 writer.writerow({**row, "file": shard, "copies": copies})

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from aidetect.detector import version
-from aidetect.detector.memory import keep_freed
 
 from . import settings
 from .common import CONTEXT, CommandError, say
@@ -93,4 +92,6 @@ def main(**_: Any) -> None:
       aidetect scan photo.jpg --format json
       aidetect scan ./uploads --fail-on ai -q
     """
+    from aidetect.detector.memory import keep_freed  # brings ctypes, which help can do without
+
     keep_freed()

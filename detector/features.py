@@ -180,15 +180,16 @@ def extract(
         asked = request(example, copy, tag)
         pairs = cache.known(asked)
         if pairs is None:
-            todo.append((index, copy, 0 if example.laundered else copy, asked))
+            todo.append((index, copy, asked))
         else:
             found[index, copy] = pairs
     done = len(found)
     on_progress(done)
 
-    def prepare(item: tuple[int, int, int, str]) -> list[tuple[str, str, np.ndarray]] | InputError:
-        index, _, made, _ = item
+    def prepare(item: tuple[int, int, str]) -> list[tuple[str, str, np.ndarray]] | InputError:
+        index, copy, _ = item
         example = examples[index]
+        made = _made(example, copy)
         try:
             pixels = next(decode(reader.read(example), frames=1))
         except InputError as error:
@@ -212,7 +213,7 @@ def extract(
 
     with ThreadPoolExecutor(workers) as pool:
         for item, prepared in zip(todo, _ahead(pool, prepare, todo, 4 * batch_size), strict=True):
-            index, copy, _, asked = item
+            index, copy, asked = item
             done += 1
             if isinstance(prepared, InputError):
                 on_error(examples[index], prepared)
@@ -236,8 +237,13 @@ def extract(
 
 def request(example: Example, copy: int, tag: str) -> str:
     """What a copy of an example is called in the cache; ``tag`` names the tower and its number format."""
-    made = 0 if example.laundered else copy
+    made = _made(example, copy)
     return f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{made}|{tag}"
+
+
+def _made(example: Example, copy: int) -> int:
+    """What is made of an example's file for a copy: that copy, or nothing (0) if the file is it already."""
+    return 0 if example.laundered else copy
 
 
 def _how(view: str) -> str:

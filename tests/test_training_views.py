@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import shapes
-from PIL import Image
+from conftest import encode, shapes
 
 from aidetect.detector.features import WHOLE_JPEG, training_views
 from aidetect.detector.launder import jpeg
@@ -30,11 +28,14 @@ def originals() -> ModuleType:
     return module
 
 
-def file_of(width: int, height: int, **options: object) -> bytes:
+def file_of(width: int, height: int) -> bytes:
     """A JPEG file of a drawn picture."""
-    out = io.BytesIO()
-    Image.fromarray(shapes(width, height)).save(out, "JPEG", **options)
-    return out.getvalue()
+    return encode(shapes(width, height), "JPEG", quality=88)
+
+
+def reduced_file(rgb: np.ndarray) -> bytes:
+    """A reduced picture as an index has it."""
+    return encode(rgb, "JPEG", quality=WHOLE_JPEG, subsampling=2)
 
 
 def scanned(pixels: Pixels) -> np.ndarray:
@@ -47,13 +48,13 @@ SHAPES = [(640, 427), (427, 640), (512, 512), (1600, 1201), (301, 224)]
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 def test_whole_files_give_the_whole_view_of_a_scan(width: int, height: int) -> None:
-    pixels = next(decode(file_of(width, height, quality=88), frames=1))
+    pixels = next(decode(file_of(width, height), frames=1))
     assert np.array_equal(training_views(pixels, "full", 0, SIZE, "bicubic")["whole"], scanned(pixels))
 
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int) -> None:
-    data = file_of(width, height, quality=88)
+    data = file_of(width, height)
     ((name, cut),) = originals().cuts(data, ["whole"])
     view = training_views(next(decode(cut, frames=1)), name, 0, SIZE, "bicubic")["whole"]
     assert np.array_equal(view, scanned(next(decode(data, frames=1))))
@@ -67,13 +68,6 @@ def test_reduced_pictures_are_cut_along_the_blocks_of_their_encoding(width: int,
     left, upper = ((side - SIZE) // 2 // 16 * 16 for side in (width, height))
     square = np.ascontiguousarray(rgb[upper : upper + SIZE, left : left + SIZE])
     assert np.array_equal(view, jpeg(square, WHOLE_JPEG))
-
-
-def reduced_file(rgb: np.ndarray) -> bytes:
-    """A reduced picture as an index has it."""
-    out = io.BytesIO()
-    Image.fromarray(rgb).save(out, "JPEG", quality=WHOLE_JPEG, subsampling=2)
-    return out.getvalue()
 
 
 def test_laundered_reduced_pictures_end_as_a_scan_does() -> None:
