@@ -266,7 +266,9 @@ def _share(detector: Any, record: Record) -> float:
 
 def _views(detector: Any, record: Record) -> Iterator[str]:
     share = _share(detector, record)
-    parts = {"whole": f"whole {share:.0%}", "native": f"mean of native crops {1 - share:.0%}"}
+    wholes = sum(view.kind == "whole" for view in record.views)
+    whole = "whole" if wholes == 1 else "mean of wholes"
+    parts = {"whole": f"{whole} {share:.0%}", "native": f"mean of crops {1 - share:.0%}"}
     present = dict.fromkeys(view.kind for view in record.views)
     yield "What was looked at           logit (above zero speaks for AI)"
     boxes = ["{},{} - {},{}".format(*view.box) for view in record.views]
@@ -276,9 +278,9 @@ def _views(detector: Any, record: Record) -> Iterator[str]:
     ]
     if len(cells) <= 4:
         yield from (f"  {cell}" for cell in cells)
-    else:  # the whole, then two crops a line, for one screen
-        yield f"  {cells[0]}"
-        yield from (f"  {'  '.join(cells[at : at + 2])}" for at in range(1, len(cells), 2))
+    else:  # two a line, for one screen
+        for mine in (cells[:wholes], cells[wholes:]):
+            yield from (f"  {'  '.join(mine[at : at + 2])}" for at in range(0, len(mine), 2))
     yield f"  {'score':<{width + 8}} {record.logit:+6.2f}   ({', '.join(parts[kind] for kind in present)})"
 
 
@@ -353,14 +355,15 @@ def _heat_map(findings: _Findings) -> Iterator[str]:
             f"{len(tiles)} native crops, logits {min(tiles):+.2f} to {max(tiles):+.2f}, "
             f"{sum(tile > 0 for tile in tiles)} of them above zero"
         )
-    if found.patches is None:
+    if not found.patches:
         yield "  No map of the whole view: this model has nothing that splits over patches."
         return
-    patches = found.patches
-    yield from _wrapped(
-        f"whole view {patches.logit:+.2f} = patches {patches.grid.sum():+.2f} (mapped), "
-        f"class token {patches.class_part:+.2f}, bias {patches.bias:+.2f} (neither has a place)"
-    )
+    for each in found.patches:
+        patches, token, bias = each.parts
+        yield from _wrapped(
+            f"whole view {each.logit:+.2f} = patches {patches:+.2f} (mapped), "
+            f"class token {token:+.2f}, bias {bias:+.2f} (neither has a place)"
+        )
 
 
 def _percent(probability: float) -> str:

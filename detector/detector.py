@@ -240,7 +240,8 @@ class Detector:
     def _frame(self, pixels: Pixels) -> Frame:
         rgb = pixels.rgb
         views = make_views(rgb, self.plan)
-        whole = views[0] if self.plan.whole else whole_view(rgb, self.plan.size)
+        wholes = [view for view in views if view.kind == "whole"]
+        middle = wholes[len(wholes) // 2] if len(wholes) % 2 else whole_view(rgb, self.plan.size)
         return Frame(
             pixels.key,
             pixels.sha256,
@@ -249,7 +250,7 @@ class Detector:
             pixels.format,
             pixels.frame,
             pixels.frames,
-            cautions(pixels.width, pixels.height, whole.rgb),
+            cautions(pixels.width, pixels.height, middle.rgb),
             views=views,
         )
 

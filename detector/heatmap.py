@@ -32,7 +32,7 @@ def heat_map(rgb: np.ndarray, influence: Influence, heading: str, details: str, 
     """Draw where the evidence lies.
 
     Left the native crops' logits; right, where there are any, the patches' contributions above and below
-    their mean, each with its colour bar.
+    the mean of their view, each with its colour bar.
 
     Args:
         rgb: the picture, ``[height, width, 3]``, dtype ``uint8``.
@@ -42,7 +42,7 @@ def heat_map(rgb: np.ndarray, influence: Influence, heading: str, details: str, 
     """
     picture, scale = _underlay(rgb)
     panels = [_tile_panel(picture, scale, influence.tiles, scored)]
-    if influence.patches is not None:
+    if influence.patches:
         panels.append(_patch_panel(picture, scale, influence.patches))
     body = _beside(panels)
     width = body.width + 2 * _MARGIN
@@ -78,7 +78,7 @@ def colours(values: np.ndarray, limit: float) -> np.ndarray:
 
 def _closing(influence: Influence) -> list[str]:
     lines = ["Influence on the score, not proof. Crops: orange speaks for AI-generated, blue for real."]
-    if influence.patches is None:
+    if not influence.patches:
         lines.append("No map of the whole view: this model has nothing that splits over its patches.")
     else:
         lines.append("Patches: orange adds more to the score than the average patch, blue less.")
@@ -115,27 +115,31 @@ def _tile_panel(picture: Image.Image, scale: float, tiles: Sequence[Tile], score
     )
 
 
-def _patch_panel(picture: Image.Image, scale: float, patches: Patches) -> Image.Image:
+def _patch_panel(picture: Image.Image, scale: float, patches: Sequence[Patches]) -> Image.Image:
     width, height = picture.size
-    left, upper, right, lower = _drawn(patches.box, scale, picture.size)
-    values = np.zeros((height, width))
-    inside = np.zeros((height, width), bool)
-    inside[upper:lower, left:right] = True
-    relative = patches.relative
-    rows = np.arange(lower - upper) * relative.shape[0] // (lower - upper)
-    columns = np.arange(right - left) * relative.shape[1] // (right - left)
-    values[upper:lower, left:right] = relative[np.ix_(rows, columns)]
+    boxes = [_drawn(each.box, scale, picture.size) for each in patches]
+    total, count = np.zeros((height, width)), np.zeros((height, width))
+    for (left, upper, right, lower), each in zip(boxes, patches, strict=True):
+        relative = each.relative
+        rows = np.arange(lower - upper) * relative.shape[0] // (lower - upper)
+        columns = np.arange(right - left) * relative.shape[1] // (right - left)
+        total[upper:lower, left:right] += relative[np.ix_(rows, columns)]
+        count[upper:lower, left:right] += 1
+    relative = np.concatenate([each.relative for each in patches])
     limit = _limit(relative, _LEAST_PATCHES)
-    picture = _overlay(picture, values, limit, inside)
-    if not inside.all():
-        ImageDraw.Draw(picture).rectangle((left, upper, right - 1, lower - 1), outline=_INK)
+    picture = _overlay(picture, total / np.maximum(count, 1), limit, count > 0)
+    if len(boxes) > 1 or not count.all():
+        for left, upper, right, lower in boxes:
+            ImageDraw.Draw(picture).rectangle((left, upper, right - 1, lower - 1), outline=_INK)
+    mean = [float(np.mean(part)) for part in zip(*(each.parts for each in patches), strict=True)]
+    of = "the whole view's logit" if len(patches) == 1 else f"the mean logit of {len(patches)} whole views"
     return _panel(
         picture,
         "The whole, patch by patch",
         _colour_bar(max(_NARROWEST, width), limit, relative),
-        f"What each patch adds to the whole view's logit ({patches.logit:+.2f}), above or below their mean. "
-        f"All patches together add {patches.grid.sum():+.2f}; the class token's {patches.class_part:+.2f} "
-        f"and the bias of {patches.bias:+.2f} have no place in the picture. Places are approximate, for "
+        f"What each patch adds to {of} ({sum(mean):+.2f}), above or below their mean. "
+        f"All patches together add {mean[0]:+.2f}; the class token's {mean[1]:+.2f} "
+        f"and the bias of {mean[2]:+.2f} have no place in the picture. Places are approximate, for "
         "patches take in their surroundings, and even an empty picture shows a pattern.",
     )
 

@@ -20,7 +20,7 @@ from .pixels import decode
 from .record import Record
 from .source import Source
 from .stability import judge, reencoded
-from .views import native_view, whole_view
+from .views import native_view, whole_views
 
 TILES_AT_MOST = 36
 
@@ -37,7 +37,7 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """The whole view's logit, split: ``logit = bias + class_part + grid.sum()``.
+    """A whole view's logit, split: ``logit = bias + class_part + grid.sum()``.
 
     Attributes:
         box: the square of the picture that the view shows, in pixels.
@@ -52,9 +52,14 @@ class Patches:
     grid: np.ndarray
 
     @property
+    def parts(self) -> tuple[float, float, float]:
+        """What patches, class tokens and bias add."""
+        return float(self.grid.sum()), self.class_part, self.bias
+
+    @property
     def logit(self) -> float:
         """The view's logit."""
-        return self.bias + self.class_part + float(self.grid.sum())
+        return math.fsum(self.parts)
 
     @property
     def relative(self) -> np.ndarray:
@@ -68,27 +73,27 @@ class Influence:
 
     Attributes:
         tiles: native crops spread over the picture.
-        patches: the whole view's split; ``None`` where the model's features have no patch means, or it
+        patches: the split of each whole view; none where the model's features have no patch means, or it
             takes no whole view.
     """
 
     tiles: list[Tile]
-    patches: Patches | None
+    patches: list[Patches]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
-        patches = None
-        if self.patches is not None:
-            patches = {
-                "box": list(self.patches.box),
-                "logit": self.patches.logit,
-                "bias": self.patches.bias,
-                "class_part": self.patches.class_part,
-                "grid": self.patches.grid.tolist(),
-            }
         return {
             "tiles": [{"box": list(tile.box), "logit": tile.logit} for tile in self.tiles],
-            "patches": patches,
+            "patches": [
+                {
+                    "box": list(each.box),
+                    "logit": each.logit,
+                    "bias": each.bias,
+                    "class_part": each.class_part,
+                    "grid": each.grid.tolist(),
+                }
+                for each in self.patches
+            ],
         }
 
 
@@ -188,10 +193,10 @@ def _fractions(count: int, length: int, size: int) -> list[float]:
     return [((i + 0.5) * length / count - size / 2) / (length - size) for i in range(count)]
 
 
-def find_patches(detector: Detector, rgb: np.ndarray) -> Patches | None:
-    """Split the whole view's logit over its patches.
+def find_patches(detector: Detector, rgb: np.ndarray) -> list[Patches]:
+    """Split the logit of each whole view over its patches.
 
-    The probe has a linear function that gives this view's logit (`Probe.linear_at`), and half of its
+    The probe has a linear function that gives such a view's logit (`Probe.linear_at`), and half of its
     features are means over patch tokens, so what the means add is a sum over patches (class activation maps:
     Zhou et al., 2016). The split is exact; the place is not quite: the tokens of later blocks have taken in
     the rest of the picture, and transformers use some patches as a store for what has no place (Darcet et
@@ -201,16 +206,16 @@ def find_patches(detector: Detector, rgb: np.ndarray) -> Patches | None:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
 
     Returns:
-        ``None`` where the features have no patch means or the model takes no whole view.
+        One a view; none where the features have no patch means or the model takes no whole view.
     """
     plan, tower = detector.plan, detector.model.tower
-    if not (plan.whole and tower.patch_mean):
-        return None
-    view = whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg)
-    (classes,), (tokens,) = tower.patch_tokens(np.stack([view.rgb]))
-    features = np.concatenate([classes, tokens.mean(axis=(1, 2))])
-    flat, bias = detector.model.probes["whole"].linear_at(features)
-    weight = flat.reshape(2, *classes.shape)
-    rows, columns = tokens.shape[1:3]
-    grid = np.einsum("brcw,bw->rc", tokens.astype(np.float64), weight[1]) / (rows * columns)
-    return Patches(view.box, bias, float((classes * weight[0]).sum()), grid)
+    found = []
+    for view in whole_views(rgb, plan) if tower.patch_mean else []:
+        (classes,), (tokens,) = tower.patch_tokens(np.stack([view.rgb]))
+        features = np.concatenate([classes, tokens.mean(axis=(1, 2))])
+        flat, bias = detector.model.probes["whole"].linear_at(features)
+        weight = flat.reshape(2, *classes.shape)
+        rows, columns = tokens.shape[1:3]
+        grid = np.einsum("brcw,bw->rc", tokens.astype(np.float64), weight[1]) / (rows * columns)
+        found.append(Patches(view.box, bias, float((classes * weight[0]).sum()), grid))
+    return found

@@ -71,8 +71,8 @@ class Card:
             ModelError: the model has no such mode.
         """
         views = self._mode(mode)["views"]
-        whole_jpeg = int(views.get("whole_jpeg", 0))
-        return ViewPlan(size, interpolation, bool(views["whole"]), int(views["native"]), whole_jpeg)
+        whole_jpeg, spread = int(views.get("whole_jpeg", 0)), bool(views.get("spread", False))
+        return ViewPlan(size, interpolation, bool(views["whole"]), int(views["native"]), whole_jpeg, spread)
 
     def calibration(self, mode: str) -> Calibration:
         """The calibration of a mode."""

@@ -15,7 +15,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     """The text of a model card.
 
     Args:
-        card: entries of ``model.json``: ``name, date, features, training, recipe, speed, modes``.
+        card: entries of ``model.json``: ``name, date, tower, features, training, recipe, speed, modes``.
         evaluations: held-out errors by mode.
     """
     training, recipe = card["training"], card["recipe"]
@@ -41,8 +41,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher. The "
         "thresholds and the calibration come from the same held-out scores (the `ai` threshold is the "
         "highest of those that each condition's reals give), so rates at the thresholds are slightly "
-        "optimistic. Pictures measured here have one or two native crops; `standard` looks at three, "
-        "`thorough` at nine. In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
+        "optimistic. Pictures measured here have one whole view, the centred square, and one or two native "
+        f"crops; {_looks(card['modes'])}. In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
@@ -66,6 +66,17 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     if "attribution" in card:
         parts += _attribution(card["attribution"])
     return "\n\n".join(parts) + "\n"
+
+
+def _looks(modes: Mapping[str, Any]) -> str:
+    """What the modes with native crops look at, in words."""
+    found = []
+    for mode, entry in modes.items():
+        views = entry["views"]
+        if views["native"]:
+            spread = ", and at several squares of a picture that is far from square"
+            found.append(f"`{mode}` looks at {views['native']}{spread if views.get('spread') else ''}")
+    return "; ".join(found)
 
 
 def _numbers(values: Iterable[float]) -> str:

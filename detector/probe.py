@@ -156,11 +156,11 @@ class FamilyProbe:
 class Calibration:
     """How the view logits of one mode become a logit and a probability.
 
-    ``logit = share * whole + (1 - share) * mean(native)``;
+    ``logit = share * mean(whole) + (1 - share) * mean(native)``;
     ``probability = sigmoid(slope * logit + intercept)`` (Platt, 1999).
 
     Attributes:
-        share: weight of the whole-picture logit, 0..1.
+        share: weight of the whole-picture views, 0..1.
         slope, intercept: Platt's parameters, for a prior of one half.
     """
 

@@ -35,8 +35,8 @@ from .views import ViewPlan
 PROBE_FILE = "probe.safetensors"
 DEFAULT_MODES: dict[str, dict[str, Any]] = {
     "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG},
-    "standard": {"whole": True, "native": 3, "whole_jpeg": WHOLE_JPEG},
-    "thorough": {"whole": True, "native": 9, "whole_jpeg": WHOLE_JPEG},
+    "standard": {"whole": True, "native": 3, "whole_jpeg": WHOLE_JPEG, "spread": True},
+    "thorough": {"whole": True, "native": 9, "whole_jpeg": WHOLE_JPEG, "spread": True},
 }
 
 

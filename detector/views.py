@@ -1,9 +1,9 @@
 """Views: the small squares of a picture that the image tower looks at.
 
-``whole`` shows the content: the largest centred square, resized, and put through one JPEG encoding of fixed
-quality where the model was fitted on views encoded so (else its missing would tell containers, not makers,
-apart). ``native`` crops keep the traces of
-the making: cut at native resolution, never resampled, mirrored where the picture is smaller.
+``whole`` shows the content: the largest square, or several of a picture that is far from square, resized,
+and put through one JPEG encoding of fixed quality where the model was fitted on views encoded so (else its
+missing would tell containers, not makers, apart). ``native`` crops keep the traces of the making: cut at
+native resolution, never resampled, mirrored where the picture is smaller.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from PIL import Image
 from .launder import jpeg
 
 _INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+# A picture whose longer side is at least so many times the shorter one is looked at as two squares, or three.
+_TWO, _THREE = 1.25, 2.0
 
 # Centres of native crops as fractions of the free range (width - size, height - size), by count.
 _CENTRES: dict[int, list[tuple[float, float]]] = {
@@ -40,6 +43,8 @@ class ViewPlan:
         whole: whether the whole-picture view is taken.
         native: number of native-resolution crops (0, 1, 2, 3, 4, 5 or 9).
         whole_jpeg: quality of the JPEG encoding that ends the whole-picture view; 0 for none.
+        spread: whether a picture that is far from square gets several whole-picture views (see
+            `whole_views`).
     """
 
     size: int
@@ -47,6 +52,7 @@ class ViewPlan:
     whole: bool = True
     native: int = 0
     whole_jpeg: int = 0
+    spread: bool = False
 
     def __post_init__(self) -> None:
         if self.native not in _CENTRES:
@@ -79,10 +85,10 @@ def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
 
     Returns:
-        The whole-picture view first, then the native crops; crops that would repeat a box already
+        The whole-picture views first, then the native crops; crops that would repeat a box already
         taken are left out, so a small picture gives fewer.
     """
-    views = [whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg)] if plan.whole else []
+    views = whole_views(rgb, plan)
     taken = set()
     for x, y in _CENTRES[plan.native]:
         view = native_view(rgb, plan.size, x, y)
@@ -92,18 +98,44 @@ def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
     return views
 
 
+def whole_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
+    """The plan's whole-picture views; none where it takes none.
+
+    One, of the centred square. Where the plan spreads them and the longer side is at least 1.25 times the
+    shorter one, two squares, at both ends; from twice on three, at both ends and in the middle.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+    """
+    ratio = max(rgb.shape[:2]) / min(rgb.shape[:2])
+    places: tuple[float, ...] = (0.5,)
+    if plan.spread and ratio >= _TWO:
+        places = (0.0, 0.5, 1.0) if ratio >= _THREE else (0.0, 1.0)
+    return [
+        whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg, place=place)
+        for place in places
+        if plan.whole
+    ]
+
+
 def whole_view(
-    rgb: np.ndarray, size: int, interpolation: str = "bicubic", quality: int = 0, grid: int = 1
+    rgb: np.ndarray,
+    size: int,
+    interpolation: str = "bicubic",
+    quality: int = 0,
+    grid: int = 1,
+    place: float = 0.5,
 ) -> View:
-    """The largest centred square of the picture, resized to ``size`` with antialiasing.
+    """The largest square of the picture, resized to ``size`` with antialiasing.
 
     Args:
         quality: of a JPEG encoding (4:2:0) of the resized square; 0 for none.
         grid: the square's corner lies on a multiple of so many pixels.
+        place: of the square along the longer side, from 0 (left or top) to 1; it is centred at 0.5.
     """
     height, width = rgb.shape[:2]
     side = min(height, width)
-    left, upper = ((length - side) // 2 // grid * grid for length in (width, height))
+    left, upper = (int((length - side) * place) // grid * grid for length in (width, height))
     box = (left, upper, left + side, upper + side)
     square = rgb[upper : upper + side, left : left + side]
     if side != size:

@@ -64,7 +64,7 @@ def with_patch_means(folder: Path) -> Path:
         card["files"]["probe.safetensors"] = file_sha256(folder / "probe.safetensors")
         card["attribution"] = {"names": FAMILIES, "top_1": {"value": 0.42}}
         for mode in card["modes"].values():
-            mode["views"]["whole_jpeg"] = 60
+            mode["views"] |= {"whole_jpeg": 60, "spread": True}
             mode["error_rates"]["recall"] = rate(0.4)
             mode["error_rates"]["by_content"] = {
                 "art": {"fpr": rate(0.031, 77), "recall": rate(0.37, 55)},
@@ -101,15 +101,15 @@ def test_the_parts_add_up_to_the_logit_of_the_whole_view(
     patch_detector: Detector, picture: np.ndarray
 ) -> None:
     (record,) = patch_detector.score([picture])
-    patches = find_patches(patch_detector, picture)
-    assert patches is not None
-    whole = record.views[0]
-    assert whole.kind == "whole"
-    assert patches.box == whole.box
-    assert patches.grid.shape == (TINY_SIZE // 8, TINY_SIZE // 8)
-    assert patches.bias + patches.class_part + patches.grid.sum() == pytest.approx(whole.logit, abs=1e-3)
-    assert patches.logit == pytest.approx(whole.logit, abs=1e-3)
-    assert patches.relative.sum() == pytest.approx(0, abs=1e-9)
+    wholes = [view for view in record.views if view.kind == "whole"]
+    ratio = max(picture.shape[:2]) / min(picture.shape[:2])
+    assert len(wholes) == (1 if ratio < 1.25 else 2 if ratio < 2 else 3)
+    for whole, patches in zip(wholes, find_patches(patch_detector, picture), strict=True):
+        assert patches.box == whole.box
+        assert patches.grid.shape == (TINY_SIZE // 8, TINY_SIZE // 8)
+        assert patches.bias + patches.class_part + patches.grid.sum() == pytest.approx(whole.logit, abs=1e-3)
+        assert patches.logit == pytest.approx(whole.logit, abs=1e-3)
+        assert patches.relative.sum() == pytest.approx(0, abs=1e-9)
 
 
 def test_the_class_part_is_that_of_the_class_tokens(patch_detector: Detector) -> None:
@@ -118,13 +118,11 @@ def test_the_class_part_is_that_of_the_class_tokens(patch_detector: Detector) ->
     weight = patch_detector.model.probes["whole"].weight
     half = len(weight) // 2
     weight[half:] = 0
-    patches = find_patches(patch_detector, picture)
-    assert patches is not None
+    (patches,) = find_patches(patch_detector, picture)
     assert not patches.grid.any()
     assert patches.class_part != 0
     weight[:half], weight[half:] = 0, 0.1
-    patches = find_patches(patch_detector, picture)
-    assert patches is not None
+    (patches,) = find_patches(patch_detector, picture)
     assert patches.class_part == 0
     assert patches.grid.std() > 0
 
@@ -146,8 +144,8 @@ def test_patch_tokens_lie_in_rows_as_the_picture_does(patch_detector: Detector) 
 
 
 def test_nothing_is_split_where_there_are_no_patch_means(tiny_detector: Detector) -> None:
-    assert find_patches(tiny_detector, shapes()) is None
-    assert find_influence(tiny_detector, shapes()).to_dict()["patches"] is None
+    assert find_patches(tiny_detector, shapes()) == []
+    assert find_influence(tiny_detector, shapes()).to_dict()["patches"] == []
 
 
 # --- tiles -------------------------------------------------------------------------------------------
@@ -271,7 +269,7 @@ def test_tiles_and_patches_are_painted_where_they_are() -> None:
     tiles = [Tile((0, 0, 200, 200), 5.0), Tile((400, 200, 600, 400), -5.0)]
     grid = np.zeros((4, 4))
     grid[0, 3], grid[3, 0] = 2.0, -2.0
-    influence = Influence(tiles, Patches((100, 0, 500, 400), 0.1, 0.2, grid))
+    influence = Influence(tiles, [Patches((100, 0, 500, 400), 0.1, 0.2, grid)])
     image = heat_map(GREY, influence, "Heading", "details", 2)
     left, top = panel_corner(image)
     scale = 640 / 600
@@ -287,7 +285,7 @@ def test_tiles_and_patches_are_painted_where_they_are() -> None:
 
 def test_overlapping_tiles_show_their_mean() -> None:
     tiles = [Tile((0, 0, 400, 400), 4.0), Tile((200, 0, 600, 400), -4.0)]
-    image = heat_map(GREY, Influence(tiles, None), "Heading", "details", 0)
+    image = heat_map(GREY, Influence(tiles, []), "Heading", "details", 0)
     left, top = panel_corner(image)
     tints = [tint(image, left + x * 640 / 600, top + 30) for x in (60, 300, 560)]
     assert tints[0] > 60
@@ -298,9 +296,20 @@ def test_overlapping_tiles_show_their_mean() -> None:
 def test_without_patches_there_is_one_panel() -> None:
     tiles = [Tile((0, 0, 224, 224), 1.0)]
     patches = Patches((100, 0, 500, 400), 0.0, 0.0, np.zeros((2, 2)))
-    alone = heat_map(GREY, Influence(tiles, None), "Heading", "details", 1)
-    both = heat_map(GREY, Influence(tiles, patches), "Heading", "details", 1)
+    alone = heat_map(GREY, Influence(tiles, []), "Heading", "details", 1)
+    both = heat_map(GREY, Influence(tiles, [patches]), "Heading", "details", 1)
     assert both.width > alone.width + 600
+
+
+def test_patches_of_two_views_show_their_mean_where_both_looked() -> None:
+    left_half = np.array([[2.0, 0.0], [2.0, 0.0]])
+    views = [Patches((0, 0, 400, 400), 0, 0, left_half), Patches((200, 0, 600, 400), 0, 0, -left_half)]
+    image = heat_map(GREY, Influence([Tile((0, 0, 224, 224), 1.0)], views), "Heading", "details", 1)
+    right, top = panel_corner(image, image.width // 2)
+    tints = [tint(image, right + x * 640 / 600, top + 50) for x in (100, 300, 500)]
+    assert tints[0] > 60
+    assert tints[1] < -60
+    assert tints[2] > 60
 
 
 @given(st.integers(1, 2500), st.integers(1, 2500), st.floats(-1e4, 1e4), st.text(max_size=60))
@@ -310,7 +319,8 @@ def test_any_shape_and_any_value_can_be_drawn(width: int, height: int, value: fl
     side = min(width, height)
     grid = np.array([[value, 0.0], [-value, 1e-9]])
     tiles = [Tile((0, 0, side, side), value), Tile((width - side, height - side, width, height), 0.0)]
-    influence = Influence(tiles, Patches((0, 0, side, side), 0.0, value, grid))
+    ends = (0, 0, side, side), (width - side, height - side, width, height)
+    influence = Influence(tiles, [Patches(box, 0.0, value, grid) for box in ends])
     image = heat_map(np.zeros((height, width, 3), np.uint8), influence, "Heading", text, 2)
     assert 500 < image.width < 2200
     assert 200 < image.height < 3000
@@ -456,11 +466,11 @@ def test_the_heat_map_is_a_png_of_what_the_json_says(
         assert image.format == "PNG"
         assert image.width > 1000
     assert data["heat_map"] == str(path)
-    patches = data["influence"]["patches"]
-    whole = data["record"]["views"][0]
-    total = patches["bias"] + patches["class_part"] + np.sum(patches["grid"])
-    assert total == pytest.approx(whole["logit"], abs=1e-3)
-    assert patches["box"] == whole["box"]
+    wholes = [view for view in data["record"]["views"] if view["kind"] == "whole"]
+    for whole, patches in zip(wholes, data["influence"]["patches"], strict=True):
+        total = patches["bias"] + patches["class_part"] + np.sum(patches["grid"])
+        assert total == pytest.approx(whole["logit"], abs=1e-3)
+        assert patches["box"] == whole["box"]
     assert 1 < len(data["influence"]["tiles"]) <= 36
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".part") == []
     mode = path.stat().st_mode & 0o777

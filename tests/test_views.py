@@ -185,3 +185,31 @@ def test_the_whole_view_can_end_with_one_jpeg_encoding() -> None:
     assert np.abs(plain[0].rgb.astype(int) - coded[0].rgb).mean() < 20
     native = [make_views(rgb, ViewPlan(64, native=1, whole_jpeg=q))[1].rgb for q in (0, 90)]
     assert np.array_equal(native[0], native[1])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("length", "starts"),
+    [(100, [0]), (124, [12]), (125, [0, 25]), (199, [0, 99]), (200, [0, 50, 100]), (900, [0, 400, 800])],
+)
+def test_pictures_far_from_square_are_looked_at_as_several_squares(
+    length: int, starts: list[int], turned: bool
+) -> None:
+    rgb = noise(length, 100)
+    rgb = rgb.transpose(1, 0, 2).copy() if turned else rgb
+    wide = rgb.shape[1] == length
+    views = make_views(rgb, ViewPlan(32, native=1, spread=True))
+    wholes = [view for view in views if view.kind == "whole"]
+    assert [view.kind for view in views] == ["whole"] * len(starts) + ["native"]
+    assert [view.box for view in wholes] == [
+        (start, 0, start + 100, 100) if wide else (0, start, 100, start + 100) for start in starts
+    ]
+    for view in wholes:
+        left, upper, right, lower = view.box
+        alone = make_views(rgb[upper:lower, left:right].copy(), ViewPlan(32))[0]
+        assert np.array_equal(view.rgb, alone.rgb)
+    plain = make_views(rgb, ViewPlan(32, native=1))
+    assert [view.kind for view in plain] == ["whole", "native"]
+    assert not [
+        v for v in make_views(rgb, ViewPlan(32, whole=False, native=1, spread=True)) if v.kind != "native"
+    ]
