@@ -60,7 +60,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     parts.append("### By content")
     parts.append(_categories("content", condition.content, ("recall", "recall_at_5", "fpr")))
     speed = card["speed"]
-    parts.append(f"## Speed\n\nMeasured when it was fitted: {speed['measured_on']}.")
+    parts.append(f"## Speed\n\nMeasured on: {speed['measured_on']}.")
     rates = [[mode, f"{each:.2f}"] for mode, each in speed["images_per_second"].items()]
     parts.append(_table(["--views", "images a second"], rates))
     if "attribution" in card:

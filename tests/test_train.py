@@ -130,6 +130,7 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     other = json.loads((tmp_path / "again" / "model.json").read_text())
     assert other["files"]["probe.safetensors"] == card["files"]["probe.safetensors"]
     text = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
+    assert "`standard` looks at 3, and at several squares of a picture that is far from square; " in text
     assert "# mine" in text
     assert "24 AI, 24 real" in text
     speed = card["speed"]["images_per_second"]
