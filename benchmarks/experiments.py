@@ -116,6 +116,8 @@ def by_family(bench: Bench, columns: np.ndarray, recipe: Recipe) -> None:
     print("| --- | --- | --- | --- | --- |")
     for condition in CONDITIONS:
         keys = [key for key in found[0] if condition_of(bench.named[key], key[1]) == condition]
+        if not keys:
+            continue
         names = [family_of(bench.named[k].generator) or OTHER if bench.named[k].label else "" for k in keys]
         truth = np.array([bool(name) for name in names], int)
         scores = [np.array([logits[key] for key in keys]) for logits in found]
