@@ -87,14 +87,10 @@ def _closing(influence: Influence) -> list[str]:
 
 def _tile_panel(picture: Image.Image, scale: float, tiles: Sequence[Tile], scored: int) -> Image.Image:
     width, height = picture.size
-    total, count = np.zeros((height, width)), np.zeros((height, width))
     boxes = [_drawn(tile.box, scale, picture.size) for tile in tiles]
-    for (left, upper, right, lower), tile in zip(boxes, tiles, strict=True):
-        total[upper:lower, left:right] += tile.logit
-        count[upper:lower, left:right] += 1
     logits = np.array([tile.logit for tile in tiles])
     limit = _limit(logits, _LEAST_TILES)
-    picture = _overlay(picture, total / np.maximum(count, 1), limit, count > 0)
+    picture = _overlay(picture, *_mean(picture.size, boxes, logits), limit)
     draw = ImageDraw.Draw(picture)
     font = _font(17)
     for left, upper, right, lower in boxes:
@@ -116,19 +112,17 @@ def _tile_panel(picture: Image.Image, scale: float, tiles: Sequence[Tile], score
 
 
 def _patch_panel(picture: Image.Image, scale: float, patches: Sequence[Patches]) -> Image.Image:
-    width, height = picture.size
     boxes = [_drawn(each.box, scale, picture.size) for each in patches]
-    total, count = np.zeros((height, width)), np.zeros((height, width))
+    painted = []
     for (left, upper, right, lower), each in zip(boxes, patches, strict=True):
-        relative = each.relative
-        rows = np.arange(lower - upper) * relative.shape[0] // (lower - upper)
-        columns = np.arange(right - left) * relative.shape[1] // (right - left)
-        total[upper:lower, left:right] += relative[np.ix_(rows, columns)]
-        count[upper:lower, left:right] += 1
+        rows = np.arange(lower - upper) * each.grid.shape[0] // (lower - upper)
+        columns = np.arange(right - left) * each.grid.shape[1] // (right - left)
+        painted.append(each.relative[np.ix_(rows, columns)])
     relative = np.concatenate([each.relative for each in patches])
     limit = _limit(relative, _LEAST_PATCHES)
-    picture = _overlay(picture, total / np.maximum(count, 1), limit, count > 0)
-    if len(boxes) > 1 or not count.all():
+    values, inside = _mean(picture.size, boxes, painted)
+    picture = _overlay(picture, values, inside, limit)
+    if len(boxes) > 1 or not inside.all():
         for left, upper, right, lower in boxes:
             ImageDraw.Draw(picture).rectangle((left, upper, right - 1, lower - 1), outline=_INK)
     mean = [float(np.mean(part)) for part in zip(*(each.parts for each in patches), strict=True)]
@@ -136,7 +130,7 @@ def _patch_panel(picture: Image.Image, scale: float, patches: Sequence[Patches])
     return _panel(
         picture,
         "The whole, patch by patch",
-        _colour_bar(max(_NARROWEST, width), limit, relative),
+        _colour_bar(max(_NARROWEST, picture.width), limit, relative),
         f"What each patch adds to {of} ({sum(mean):+.2f}), above or below their mean. "
         f"All patches together add {mean[0]:+.2f}; the class token's {mean[1]:+.2f} "
         f"and the bias of {mean[2]:+.2f} have no place in the picture. Places are approximate, for "
@@ -166,7 +160,18 @@ def _drawn(box: Box, scale: float, size: tuple[int, int]) -> Box:
     return left, upper, right, lower
 
 
-def _overlay(picture: Image.Image, values: np.ndarray, limit: float, where: np.ndarray) -> Image.Image:
+def _mean(
+    size: tuple[int, int], boxes: Sequence[Box], values: Sequence[np.ndarray] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of what lies in boxes (a number or an array each), and where any does: ``[height, width]``."""
+    total, count = np.zeros(size[::-1]), np.zeros(size[::-1])
+    for (left, upper, right, lower), value in zip(boxes, values, strict=True):
+        total[upper:lower, left:right] += value
+        count[upper:lower, left:right] += 1
+    return total / np.maximum(count, 1), count > 0
+
+
+def _overlay(picture: Image.Image, values: np.ndarray, where: np.ndarray, limit: float) -> Image.Image:
     """Lay colours over a picture; what was not looked at pales."""
     grey = 80 + np.asarray(picture, dtype=np.float64) * (175 / 255)  # dark greys would drown the colours
     shown = _OPACITY * colours(values, limit) + (1 - _OPACITY) * grey

@@ -107,15 +107,13 @@ def whole_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
     """
+    if not plan.whole:
+        return []
     ratio = max(rgb.shape[:2]) / min(rgb.shape[:2])
     places: tuple[float, ...] = (0.5,)
     if plan.spread and ratio >= _TWO:
         places = (0.0, 0.5, 1.0) if ratio >= _THREE else (0.0, 1.0)
-    return [
-        whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg, place=place)
-        for place in places
-        if plan.whole
-    ]
+    return [whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg, place=place) for place in places]
 
 
 def whole_view(
