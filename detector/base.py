@@ -21,7 +21,7 @@ from .dataset import Example
 from .errors import ModelError
 from .features import Sample, Vectors
 from .fit import principal
-from .probe import KINDS, pack, read_tensors, unpack
+from .probe import KINDS, pack, read_tensors, unpack, write_tensors
 
 FILE = "base.safetensors"
 COMPONENTS = 768  # kept of each kind of view
@@ -106,8 +106,6 @@ def write_base(
         used: which features the probes look at, ``[length]``, dtype ``bool``; the others are not kept.
         components: principal components kept of each kind of view.
     """
-    from safetensors.numpy import save_file
-
     tensors: dict[str, np.ndarray] = {"used": used.astype(np.uint8)}
     order: list[Sample] = []
     for kind in KINDS:
@@ -129,7 +127,7 @@ def write_base(
     }
     packed = zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)
     tensors["index"] = np.frombuffer(packed, np.uint8)
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+    write_tensors(path, tensors)
 
 
 def read_base(path: Path) -> Base:

@@ -312,6 +312,16 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise ModelError(f"cannot read {path}: {error}") from None
 
 
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write NumPy arrays as a safetensors file that others may read as the process's umask allows.
+
+    (safetensors' own writer makes a file that its owner alone can read, and so a model of no use to others.)
+    """
+    from safetensors.numpy import save
+
+    path.write_bytes(save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+
+
 def calibration_from(data: Mapping[str, Any]) -> Calibration:
     """Read one mode's calibration from a card."""
     return Calibration(float(data["share"]), float(data["slope"]), float(data["intercept"]))

@@ -27,7 +27,7 @@ from .heldout import write_held_out
 from .metrics import number, rate, roc_auc
 from .model import CARD_SCHEMA, MODEL_CARD, Thresholds
 from .plots import write_plots
-from .probe import KINDS, Calibration, FamilyProbe, Probe, probe_tensors
+from .probe import KINDS, Calibration, FamilyProbe, Probe, probe_tensors, write_tensors
 from .speed import measured
 from .tower import Tower
 from .views import ViewPlan
@@ -495,17 +495,14 @@ def write_model(
     Returns:
         The card's path.
     """
-    from safetensors.numpy import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, np.ndarray] = {}
     for kind, probe in fitted.probes.items():
         tensors |= probe_tensors(kind, probe)
     for kind, families in fitted.families.items():
-        tensors[f"families.{kind}.weight"] = np.ascontiguousarray(families.weight, dtype=np.float32)
+        tensors[f"families.{kind}.weight"] = families.weight.astype(np.float32)
         tensors[f"families.{kind}.bias"] = families.bias.astype(np.float32)
-    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    save_file(contiguous, folder / PROBE_FILE)
+    write_tensors(folder / PROBE_FILE, tensors)
     card = {
         "schema": CARD_SCHEMA,
         "name": folder.resolve().name,

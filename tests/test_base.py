@@ -149,6 +149,8 @@ def test_a_model_is_extended_by_a_new_generator(
     assert first.exit_code == 0, first.output
     card = first_card = json.loads((tmp_path / "first" / "model.json").read_text())
     assert FILE in card["files"]
+    modes = {path.name: oct(path.stat().st_mode) for path in (tmp_path / "first").iterdir()}
+    assert set(modes.values()) == {modes["model.json"]}, "whoever may read the card may read the model"
     (tmp_path / "f.sqlite").unlink()
     words = ("--base", "first", "--ai", pictures / "new", "-o", tmp_path / "second", "--folds", 2)
     second = run(*words, "--cache", tmp_path / "g.sqlite")
