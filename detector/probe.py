@@ -195,7 +195,7 @@ def probe_tensors(kind: str, probe: Probe) -> dict[str, np.ndarray]:
     Fitting rounds them the same way (`rounded`), so that nothing is lost here.
     """
     tensors = {
-        f"{kind}.weight": np.ascontiguousarray(probe.weight, np.float32),
+        f"{kind}.weight": probe.weight.astype(np.float32),
         f"{kind}.bias": np.array([probe.bias]),
     }
     if probe.kernel is not None:
