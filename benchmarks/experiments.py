@@ -26,7 +26,7 @@ from aidetect.detector.features import FeatureCache, Sample, Vectors, request
 from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import read_model_card, tower_reference, verify_model
-from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind
+from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind, mean_logit
 
 BLOCKS = 12  # of the towers named ViT-B
 CONDITIONS = ("clean", MIX, CUTS)
@@ -48,10 +48,11 @@ class Bench:
 
     def __init__(self, examples: Sequence[Example], samples: Sequence[Sample], vectors: Vectors) -> None:
         self.examples = examples
-        self.samples = {k: [s for s in samples if s.kind == k] for k in ("whole", "native")}
-        self.x = {k: vectors.rows([s.key for s in v]) for k, v in self.samples.items()}
-        self.width = self.x["whole"].shape[1] // (2 * BLOCKS)
+        self.samples = {k: [s for s in samples if s.probe == k] for k in ("whole", "native")}
+        length = vectors.rows([samples[0].key]).shape[1]
+        self.width = length // (2 * BLOCKS)
         self.used = np.repeat(Recipe().tokens(BLOCKS), self.width)
+        self.x = {k: vectors.rows([s.key for s in v], self.used) for k, v in self.samples.items()}
         self.named = {(examples[s.example].picture, s.copy): examples[s.example] for s in samples}
 
     def votes(self, kind: str, columns: np.ndarray, recipe: Recipe, families: bool = False) -> np.ndarray:
@@ -70,7 +71,7 @@ class Bench:
         fold = group_folds(kept, labels.tolist(), recipe.folds)
         laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
         found = np.empty((len(mine), 2))
-        x = self.x[kind][:, columns]
+        x = self.x[kind][:, columns[self.used]]
         emphasis = recipe.emphasis(kind, BLOCKS, self.width)[columns[self.used]]
         for k in range(recipe.folds):
             tested = {groups[i] for i in np.flatnonzero(fold == k)}
@@ -82,11 +83,12 @@ class Bench:
         return found / found.std(axis=0)
 
     def pictures(self, kind: str, votes: np.ndarray) -> Logits:
-        """Means of votes over the views of a picture's copy."""
-        found: dict[tuple[str, int], list[float]] = {}
+        """Means of votes over the views of a picture's copy that `standard` looks at."""
+        found: dict[tuple[str, int], dict[str, list[float]]] = {}
         for sample, vote in zip(self.samples[kind], votes.tolist(), strict=True):
-            found.setdefault((self.examples[sample.example].picture, sample.copy), []).append(vote)
-        return {key: float(np.mean(mine)) for key, mine in found.items()}
+            key = (self.examples[sample.example].picture, sample.copy)
+            found.setdefault(key, {}).setdefault(sample.kind, []).append(vote)
+        return {key: mean_logit(mine, ("end", kind)) for key, mine in found.items()}
 
     def row(self, name: str, logits: Logits) -> None:
         """Print one row."""

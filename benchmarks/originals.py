@@ -5,15 +5,16 @@
 
 The corpus holds a reduced whole picture of about half of its pictures, and no cut of the originals that it
 left out. This makes whole views of all originals to be had, exactly as a scan makes them of a file, and tiles
-by the corpus's own rules; its index names these, the corpus's tiles, and the corpus's whole pictures where
-the original is not to be had. A whole view is the centred square at 224 pixels (bicubic), saved as JPEG
-quality 90 with 4:2:0. A tile is 256 pixels square, at native resolution, on the 16-pixel grid; a second one
-is from another place of the same picture. Of lossless originals four in five pass through a JPEG of random
-quality first. Laundered cuts are made of the original after a random history at full size, as files have one
-in life: laundering a small cut is harsher. They stand in the index as laundered already.
+by the corpus's own rules, as many as the mode `standard` looks at; its index names these, the corpus's tiles,
+and the corpus's whole pictures where the original is not to be had. A whole view is the centred square at 224
+pixels (bicubic), saved as JPEG quality 90 with 4:2:0; of a picture far from square there are the squares at
+its ends too. A tile is 256 pixels square, at native resolution, on the 16-pixel grid; there are three of a
+picture, each from another place. Of lossless originals four in five pass through a JPEG of random quality
+first. Laundered cuts are made of the original after a random history at full size, as files have one in life:
+laundering a small cut is harsher. They stand in the index as laundered already.
 
-Tiles are of originals that the corpus left out, and so are the first 3,000 to be laundered; then any. In each
-choice, large repositories count by the square root of their size.
+The first 3,000 to be laundered are originals that the corpus left out; then any. In each choice, large
+repositories count by the square root of their size.
 
 Mirrors are git directories named OWNER+NAME/repo; an original is used when its SHA-256 is the one that
 `originals.csv` states. The pictures are for training and measuring, never for committing.
@@ -38,22 +39,44 @@ from PIL import Image
 from aidetect.detector.errors import InputError
 from aidetect.detector.features import WHOLE_JPEG, copy_of
 from aidetect.detector.pixels import decode
-from aidetect.detector.views import whole_view
+from aidetect.detector.views import spread_places, whole_view
 
 Row = dict[str, str]
 COLUMNS = tuple("file member view label generator source content repo path copies laundered".split())
 SHORT, TILE, GRID = 224, 256, 16
-TILES = ("tile", "tile-2")
-LAUNDERED = ("laundered-whole", *(f"laundered-{name}" for name in TILES))
-CUTS = ("whole", *TILES, *LAUNDERED)
+TILES = ("tile", "tile-2", "tile-3")
+ENDS = ("end", "end-2", "end-3")
+LAUNDERED = "laundered-"
+CUTS = tuple(prefix + name for prefix in ("", LAUNDERED) for name in ("whole", *ENDS, *TILES))
 FIRST = 3000  # of the originals that the corpus left out, laundered before any other
 FILE_COPY = 2  # copy 1 is the laundered small cut
+# Labelled AI, but screenshots of a program: the ones among all pictures of their repository, by eye.
+_COMFY = "comfyanonymous/ComfyUI_examples"
+MISLABELLED = {
+    (_COMFY, f"{name}.png")
+    for name in (
+        "2_pass_txt2img/hiresfix_latent_workflow",
+        "area_composition/workflow_night_evening_day_morning",
+        "gligen/gligen_textbox_example",
+        "hypernetworks/hypernetwork_example",
+        "img2img/img2img_workflow",
+        "model_merging/model_merging_3_checkpoints",
+        "model_merging/model_merging_basic",
+        "model_merging/model_merging_cosxl",
+        "model_merging/model_merging_inpaint",
+        "model_merging/model_merging_lora",
+        "sdxl/sdxl_revision_text_prompts",
+        "textual_inversion_embeddings/embedding_example",
+        "unclip/unclip_example",
+        "unclip/unclip_example_multiple",
+    )
+}
 
 
-def reduced(rgb: np.ndarray) -> bytes:
-    """The whole view of a picture, as the JPEG file that ends it."""
+def reduced(rgb: np.ndarray, place: float = 0.5) -> bytes:
+    """The whole view of a picture, or of another square of it, as the JPEG file that ends it."""
     out = io.BytesIO()
-    square = Image.fromarray(whole_view(rgb, SHORT).rgb)
+    square = Image.fromarray(whole_view(rgb, SHORT, place=place).rgb)
     square.save(out, "JPEG", quality=WHOLE_JPEG, subsampling=2)
     return out.getvalue()
 
@@ -74,26 +97,26 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
         InputError, OSError, ValueError, SyntaxError: the original cannot be read.
     """
     pixels = next(decode(data, frames=1))
-    if {"whole", *TILES} & set(names):
-        rgb, rng = copy_of(pixels, "full", 0)
-        if "whole" in names:
-            yield "whole", reduced(rgb)
-        yield from tiles(rgb, rng, "", names)
-    if set(LAUNDERED) & set(names):
-        rgb, rng = copy_of(pixels, "full", 1)
-        if "laundered-whole" in names:
-            yield "laundered-whole", reduced(rgb)
-        yield from tiles(rgb, rng, "laundered-", names)
+    for copy, prefix in enumerate(("", LAUNDERED)):
+        wanted = [name for name in names if name.startswith(LAUNDERED) == bool(copy)]
+        if not wanted:
+            continue
+        rgb, rng = copy_of(pixels, "full", copy)
+        if prefix + "whole" in wanted:
+            yield prefix + "whole", reduced(rgb)
+        for name, place in ends(*rgb.shape[:2]):
+            if prefix + name in wanted:
+                yield prefix + name, reduced(rgb, place)
+        for name in TILES:
+            cut = tile(rgb, rng)  # cut whether wanted or not: each has its own place
+            if prefix + name in wanted:
+                yield prefix + name, cut
 
 
-def tiles(
-    rgb: np.ndarray, rng: np.random.Generator, prefix: str, names: list[str]
-) -> Iterator[tuple[str, bytes]]:
-    """The wanted ones of a copy's tiles, whose names begin with ``prefix``; each has its own place."""
-    for name in TILES:
-        cut = tile(rgb, rng)
-        if prefix + name in names:
-            yield prefix + name, cut
+def ends(height: int, width: int) -> list[tuple[str, float]]:
+    """Names and places of the squares that stand for the centred one; none for a picture near to square."""
+    places = spread_places(height, width)
+    return list(zip(ENDS, places, strict=False)) if len(places) > 1 else []
 
 
 def found(mirrors: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
@@ -124,6 +147,17 @@ def found(mirrors: Path, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
             git.stdin.close()
 
 
+def table(path: Path) -> list[Row]:
+    """Rows of a table of the corpus, without the mislabelled ones."""
+    with path.open(newline="") as stream:
+        return [row for row in csv.DictReader(stream) if original(row) not in MISLABELLED]
+
+
+def view_of(name: str) -> str:
+    """View (see `dataset.Example`) of a cut, by its name."""
+    return name.removeprefix(LAUNDERED).split("-")[0]
+
+
 def original(row: Row) -> tuple[str, str]:
     """Which original a row is of: its repository, and its path there."""
     return row["repo"], row["path"]
@@ -141,32 +175,26 @@ def in_order(rows: list[Row]) -> list[Row]:
     return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def chosen(
-    there: list[Row], index: list[Row], whole: int, tiles: int, second: int, laundered: int
-) -> dict[str, list[str]]:
+def chosen(there: list[Row], index: list[Row], clean: int, laundered: int) -> dict[str, list[str]]:
     """Names of the cuts wanted of each original, by its SHA-256.
 
     Args:
         there: originals that are at hand.
         index: rows of the corpus.
-        whole, tiles, second, laundered: at most so many of each.
+        clean, laundered: originals of which clean or laundered cuts are made, at most so many.
     """
     used = {original(row) for row in index}
-    any_of_them = in_order(there)
-    left_out = in_order([row for row in there if original(row) not in used])
     tiled = {original(row) for row in index if row["view"] == "tile"}
-    tiled |= {original(row) for row in left_out[:tiles]}
-    first = left_out[:FIRST]
+    any_of_them = in_order(there)
+    first = in_order([row for row in there if original(row) not in used])[:FIRST]
     other = [row for row in any_of_them if row not in first]
     wanted: dict[str, list[str]] = {}
-    for names, rows in (
-        (["whole"], any_of_them[:whole]),
-        (["tile"], left_out[:tiles]),
-        (["tile-2"], in_order([row for row in there if original(row) in tiled])[:second]),
-        (list(LAUNDERED), (first + other)[:laundered]),
-    ):
+    for prefix, rows in (("", any_of_them[:clean]), (LAUNDERED, (first + other)[:laundered])):
         for row in rows:
-            wanted.setdefault(row["sha256"], []).extend(names)
+            names = ["whole", *(name for name, _ in ends(int(row["height"]), int(row["width"])))]
+            # The corpus's tile is the first of three, where it has one.
+            names += TILES if prefix or original(row) not in tiled else TILES[1:]
+            wanted.setdefault(row["sha256"], []).extend(prefix + name for name in names)
     return wanted
 
 
@@ -178,21 +206,16 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="folder of index.csv and originals.csv")
     parser.add_argument("--mirrors", type=Path, required=True, help="folder of git mirrors")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--whole", type=int, default=20000, help="at most so many whole pictures")
-    parser.add_argument("--tiles", type=int, default=5000, help="at most so many tiles")
-    parser.add_argument("--second", type=int, default=8000, help="at most so many second tiles")
-    parser.add_argument("--laundered", type=int, default=9000, help="launder at most so many, for three cuts")
+    parser.add_argument("--clean", type=int, default=20000, help="cut at most so many as they are")
+    parser.add_argument("--laundered", type=int, default=9000, help="cut at most so many laundered")
     arguments = parser.parse_args()
 
-    with (arguments.corpus / "index.csv").open(newline="") as stream:
-        index = list(csv.DictReader(stream))
-    with (arguments.corpus / "originals.csv").open(newline="") as stream:
-        listed = list(csv.DictReader(stream))
+    index, listed = (table(arguments.corpus / name) for name in ("index.csv", "originals.csv"))
     there = [row for row, _ in found(arguments.mirrors, listed)]
-    wanted = chosen(there, index, arguments.whole, arguments.tiles, arguments.second, arguments.laundered)
+    wanted = chosen(there, index, arguments.clean, arguments.laundered)
 
     def path(row: Row, name: str) -> Path:
-        suffix = "jpg" if name in ("whole", "laundered-whole") else "webp"
+        suffix = "webp" if view_of(name) == "tile" else "jpg"
         return arguments.output / name / f"{row['sha256'][:16]}.{suffix}"
 
     for name in CUTS:
@@ -217,10 +240,9 @@ def main() -> None:
         for row in there:
             for name in wanted.get(row["sha256"], []):
                 if path(row, name).exists():
-                    view = "whole" if name in ("whole", "laundered-whole") else "tile"
-                    laundered = FILE_COPY if name in LAUNDERED else 0
+                    laundered = FILE_COPY if name.startswith(LAUNDERED) else 0
                     file = path(row, name).relative_to(arguments.output)
-                    cell = {"file": file, "view": view, "copies": "0", "laundered": str(laundered)}
+                    cell = {"file": file, "view": view_of(name), "copies": "0", "laundered": str(laundered)}
                     writer.writerow({**row, **cell})
     print(f"{len(there)} originals found, of {len(listed)} to look for", file=sys.stderr)
 

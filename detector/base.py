@@ -45,17 +45,21 @@ class Base:
     tensors: dict[str, np.ndarray]
     place: dict[str, tuple[str, int]]
 
-    def rows(self, keys: Sequence[str]) -> np.ndarray:
+    def rows(self, keys: Sequence[str], used: np.ndarray | None = None) -> np.ndarray:
         """Feature vectors, ``[n, length]``, dtype ``float16``, as near as the kept components come.
 
-        Features that were not used are zero.
+        Features that the model did not use are zero.
+
+        Args:
+            used: give these features alone, ``[length]``, dtype ``bool``.
 
         Raises:
             KeyError: a key is not of this base.
         """
         places = [self.place[key] for key in keys]
-        used = self.tensors["used"] > 0
-        out = np.zeros((len(keys), len(used)), np.float16)
+        kept = self.tensors["used"] > 0
+        wanted = np.ones(len(kept), bool) if used is None else used
+        out = np.zeros((len(keys), int(wanted.sum())), np.float16)
         for kind in KINDS:
             at = np.array([i for i, (k, _) in enumerate(places) if k == kind], int)
             if not len(at):
@@ -67,7 +71,8 @@ class Base:
                 part *= self.tensors[f"{kind}.features.scale"]
                 full = (torch.from_numpy(part) @ basis.T).numpy()
                 full = full * self.tensors[f"{kind}.std"] + self.tensors[f"{kind}.mean"]
-                out[np.ix_(at[start : start + _BLOCK], used)] = np.clip(full, -65504, 65504)
+                clipped = np.clip(full[:, wanted[kept]], -65504, 65504)
+                out[np.ix_(at[start : start + _BLOCK], kept[wanted])] = clipped
         return out
 
 
@@ -78,17 +83,17 @@ class Joined:
     base: Base
     cache: Vectors
 
-    def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """Feature vectors, ``[n, d]``, dtype ``float16``."""
+    def rows(self, keys: Sequence[str], used: np.ndarray | None = None) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``; only the ``used`` columns where a mask is given."""
         old = [i for i, key in enumerate(keys) if key in self.base.place]
         new = [i for i, key in enumerate(keys) if key not in self.base.place]
         if not new:
-            return self.base.rows(keys)
-        fresh = self.cache.rows([keys[i] for i in new])
+            return self.base.rows(keys, used)
+        fresh = self.cache.rows([keys[i] for i in new], used)
         out = np.empty((len(keys), fresh.shape[1]), np.float16)
         out[new] = fresh
         if old:
-            out[old] = self.base.rows([keys[i] for i in old])
+            out[old] = self.base.rows([keys[i] for i in old], used)
         return out
 
 
@@ -109,9 +114,9 @@ def write_base(
     tensors: dict[str, np.ndarray] = {"used": used.astype(np.uint8)}
     order: list[Sample] = []
     for kind in KINDS:
-        mine = [sample for sample in samples if sample.kind == kind]
+        mine = [sample for sample in samples if sample.probe == kind]
         order += mine
-        x = vectors.rows([sample.key for sample in mine])[:, used]
+        x = vectors.rows([sample.key for sample in mine], used)
         standard, scores, basis = principal(x, np.ones(len(mine)), components)
         if basis is None:
             basis = torch.eye(x.shape[1])
@@ -143,7 +148,7 @@ def read_base(path: Path) -> Base:
         samples = [Sample(example, kind, copy, key) for example, kind, copy, key in index["samples"]]
         place: dict[str, tuple[str, int]] = {}
         for kind in KINDS:
-            mine = [sample for sample in samples if sample.kind == kind]
+            mine = [sample for sample in samples if sample.probe == kind]
             place |= {sample.key: (kind, row) for row, sample in enumerate(mine)}
             length, components = tensors[f"{kind}.basis"].shape
             if tensors[f"{kind}.features"].shape != (len(mine), components):

@@ -25,7 +25,8 @@ class Example:
         source: where it was collected; error rates are reported per source.
         group: what must stay on one side of a split (the repository, else the source).
         content: coarse category, e.g. ``photo`` or ``art``.
-        view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture.
+        view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture; ``end``
+            for one of the reduced squares of a picture far from square (see `views.whole_views`).
         original: path of the picture (or of the one that a cut was made from) within its group, folder or
             index; it tells pictures apart in files that travel with a model, where ``path`` must not stand.
         copies: most laundered copies that training makes of it; ``None`` for as many as it makes of any.

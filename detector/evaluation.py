@@ -36,7 +36,7 @@ from .metrics import (
 )
 from .pixels import Pixels, decode
 from .source import Source
-from .views import native_view, whole_view
+from .views import ViewPlan, native_view, whole_view
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -81,7 +81,7 @@ _Copy = tuple[Picture, str, "list[np.ndarray] | InputError"]
 
 
 def pictures(examples: Iterable[Example]) -> list[Picture]:
-    """Examples joined to pictures: cuts (view ``tile`` or ``whole``) of one original stay together.
+    """Examples joined to pictures: cuts (any view but ``full``) of one original stay together.
 
     Returns:
         One tuple a picture, in the order of their first examples; an example named twice counts once.
@@ -93,7 +93,9 @@ def pictures(examples: Iterable[Example]) -> list[Picture]:
     found: dict[tuple[object, ...], list[Example]] = {}
     for example in examples:
         if example.view not in SMALLEST_SCALE:
-            raise AidetectError(f"{example.name}: view {example.view!r} is not full, tile or whole")
+            raise AidetectError(
+                f"{example.name}: view {example.view!r} is none of {', '.join(SMALLEST_SCALE)}"
+            )
         place = (example.path, example.member)
         if place in labels:
             if labels[place] != example.label:
@@ -197,7 +199,7 @@ def score_examples(
         count(pairs)
 
     files = [picture for picture in found if picture[0].view == "full"]
-    cuts = [picture for picture in found if picture[0].view != "full"]
+    cuts = [_looked_at(picture, detector.plan) for picture in found if picture[0].view != "full"]
     for score, mine in ((_score_files, files), (_score_cuts, cuts)):
         for scored in score(detector, _copies(detector, mine, conditions, failed)):
             count(1)
@@ -269,6 +271,12 @@ def _score_files(detector: Detector, copies: Iterable[_Copy]) -> Iterator[Scored
         yield _scored(detector, example, condition, record.logit)
 
 
+def _looked_at(picture: Picture, plan: ViewPlan) -> Picture:
+    """A picture's cuts without its centred square or without its ends, as a plan looks at one of them."""
+    unwanted = "whole" if plan.spread and any(e.view == "end" for e in picture) else "end"
+    return tuple(e for e in picture if e.view != unwanted) or picture
+
+
 def _score_cuts(detector: Detector, copies: Iterable[_Copy]) -> Iterator[Scored]:
     waiting: list[tuple[Example, str, int]] = []
     cuts: list[tuple[str, np.ndarray]] = []
@@ -295,17 +303,17 @@ def _score_cuts(detector: Detector, copies: Iterable[_Copy]) -> Iterator[Scored]
         yield from flush()
 
 
-_KIND = {"tile": "native", "whole": "whole"}
+_KIND = {"tile": "native", "whole": "whole", "end": "whole"}
 
 
 def cut_logits(detector: Detector, cuts: Sequence[tuple[str, np.ndarray]]) -> list[float]:
     """Logits of cuts, each by the one view that it can stand for.
 
     A ``tile`` has its original's pixels but not its content, so only the native probe may judge it; a
-    ``whole`` has been resized, so only the whole-picture probe may.
+    ``whole`` or an ``end`` has been resized, so only the whole-picture probe may.
 
     Args:
-        cuts: view (``tile`` or ``whole``) and pixels (``[height, width, 3]``, dtype ``uint8``).
+        cuts: view (``tile``, ``whole`` or ``end``) and pixels (``[height, width, 3]``, dtype ``uint8``).
 
     Returns:
         One logit a cut, in order.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from .errors import InputError
 from .launder import jpeg, launder
 from .pixels import Pixels, decode
 from .tower import Tower
-from .views import native_view, whole_view
+from .views import ViewPlan, make_views, native_view, whole_view
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,7 +29,9 @@ _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
 WHOLE_JPEG = 90
 WHOLE_GRID = 16
 # Lower end of laundering's down-scaling, by view: cuts are small already and may not shrink as far.
-SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6}
+SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6, "end": 0.6}
+# What the default mode looks at, and so what training sees of a whole file.
+STANDARD: dict[str, Any] = {"whole": True, "native": 3, "whole_jpeg": WHOLE_JPEG, "spread": True}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Sample:
 
     Attributes:
         example: index into the list of examples.
-        kind: ``whole`` or ``native``.
+        kind: ``whole``, the centred square; ``end``, one of the squares that are taken in its place of a
+            picture far from square; or ``native``.
         copy: 0 for the clean copy, from 1 on the laundered ones.
         key: its key in the cache.
     """
@@ -47,12 +51,17 @@ class Sample:
     copy: int
     key: str
 
+    @property
+    def probe(self) -> str:
+        """Kind of the probe that judges it: ``whole`` or ``native``."""
+        return "whole" if self.kind == "end" else self.kind
+
 
 class Vectors(Protocol):
     """Where feature vectors are found by key."""
 
-    def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """Feature vectors, ``[n, d]``, dtype ``float16``."""
+    def rows(self, keys: Sequence[str], used: np.ndarray | None = None) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``; only the ``used`` columns where a mask is given."""
 
 
 class FeatureCache:
@@ -76,9 +85,9 @@ class FeatureCache:
             raise KeyError(key)
         return np.frombuffer(row[0], dtype=np.float16)
 
-    def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """Feature vectors, ``[n, d]``, dtype ``float16``."""
-        return np.stack([self.get(key) for key in keys])
+    def rows(self, keys: Sequence[str], used: np.ndarray | None = None) -> np.ndarray:
+        """Feature vectors, ``[n, d]``, dtype ``float16``; only the ``used`` columns where a mask is given."""
+        return np.stack([self.get(key) if used is None else self.get(key)[used] for key in keys])
 
     def put(self, items: Sequence[tuple[str, np.ndarray]]) -> None:
         """Store vectors; committed before this returns."""
@@ -128,22 +137,29 @@ def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random
 
 def training_views(
     pixels: Pixels, view: str, copy: int, size: int, interpolation: str
-) -> dict[str, np.ndarray]:
-    """Views of one copy: ``{kind: uint8 [size, size, 3]}``; laundered copies crop anywhere.
+) -> list[tuple[str, np.ndarray]]:
+    """Views of one copy: kinds (see `Sample`) and pixels, ``uint8 [size, size, 3]``.
+
+    Of a whole file, all that the modes ``fast`` and ``standard`` look at; of a cut, the one view that it can
+    stand for, from anywhere in a tile that is laundered here.
 
     The whole view always ends with one JPEG encoding whose blocks start at its corner, as when a file is
     scanned. Where a reduced picture brings that encoding along, its square is cut along the blocks: cut
     elsewhere, the place of the blocks would tell square pictures from others, and so most of the AI ones.
     """
     rgb, rng = copy_of(pixels, view, copy)
-    views = {}
-    if view in ("full", "whole"):
-        encoded = view == "whole" and not copy
-        ending = {"grid": WHOLE_GRID} if encoded else {"quality": WHOLE_JPEG}
-        views["whole"] = whole_view(rgb, size, interpolation, **ending).rgb
-    if view in ("full", "tile"):
+    if view == "tile":
         x, y = (float(rng.random()), float(rng.random())) if copy else (0.5, 0.5)
-        views["native"] = native_view(rgb, size, x, y).rgb
+        return [("native", native_view(rgb, size, x, y).rgb)]
+    if view in ("whole", "end"):
+        ending = {"quality": WHOLE_JPEG} if copy else {"grid": WHOLE_GRID}
+        return [(view, whole_view(rgb, size, interpolation, **ending).rgb)]
+    views = [(v.kind, v.rgb) for v in make_views(rgb, ViewPlan(size, interpolation, **STANDARD))]
+    wholes = [i for i, (kind, _) in enumerate(views) if kind == "whole"]
+    if len(wholes) > 1:
+        for i in wholes:
+            views[i] = ("end", views[i][1])
+        views.insert(0, ("whole", whole_view(rgb, size, interpolation, WHOLE_JPEG).rgb))
     return views
 
 
@@ -196,7 +212,13 @@ def extract(
             return error
         views = training_views(pixels, example.view, made, size, interpolation)
         prefix = f"{pixels.key}:{tag}:{_how(example.view)}:{made}"
-        return [(kind, f"{prefix}:{kind}", rgb) for kind, rgb in views.items()]
+        count: Counter[str] = Counter()
+        found = []
+        for kind, rgb in views:
+            count[kind] += 1
+            place = f"-{count[kind]}" if count[kind] > 1 else ""
+            found.append((kind, f"{prefix}:{kind}{place}", rgb))
+        return found
 
     waiting: list[tuple[str, np.ndarray]] = []
     open_requests: list[tuple[str, list[tuple[str, str]]]] = []
@@ -248,7 +270,11 @@ def _made(example: Example, copy: int) -> int:
 
 def _how(view: str) -> str:
     """What tells views of one picture apart in the cache."""
-    named = {"full": f"full-jpeg{WHOLE_JPEG}", "whole": f"whole-grid{WHOLE_GRID}"}
+    named = {
+        "full": f"full-jpeg{WHOLE_JPEG}-native{STANDARD['native']}",
+        "whole": f"whole-grid{WHOLE_GRID}",
+        "end": f"end-grid{WHOLE_GRID}",
+    }
     return named.get(view, view)
 
 

@@ -311,7 +311,7 @@ def spread(found: Sequence[Picture], count: int, seed: int = 0) -> list[Example]
     by_source: dict[str, list[Example]] = {}
     for picture in found:
         if not picture[0].label:
-            best = min(picture, key=lambda e: ("full", "tile", "whole").index(e.view))
+            best = min(picture, key=lambda e: ("full", "tile", "whole", "end").index(e.view))
             by_source.setdefault(best.source, []).append(best)
     queues = [rng.sample(mine, len(mine)) for _, mine in sorted(by_source.items())]
     rng.shuffle(queues)

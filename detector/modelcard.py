@@ -41,8 +41,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher. The "
         "thresholds and the calibration come from the same held-out scores (the `ai` threshold is the "
         "highest of those that each condition's reals give), so rates at the thresholds are slightly "
-        "optimistic. Pictures measured here have one whole view, the centred square, and one or two native "
-        f"crops; {_looks(card['modes'])}. In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
+        f"optimistic. {_looks(card)} In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
@@ -68,15 +67,17 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def _looks(modes: Mapping[str, Any]) -> str:
-    """What the modes with native crops look at, in words."""
-    found = []
-    for mode, entry in modes.items():
-        views = entry["views"]
-        if views["native"]:
-            spread = ", and at several squares of a picture that is far from square"
-            found.append(f"`{mode}` looks at {views['native']}{spread if views.get('spread') else ''}")
-    return "; ".join(found)
+def _looks(card: Mapping[str, Any]) -> str:
+    """What the modes look at, and how much of that the pictures measured had, in words."""
+    crops = {mode: entry["views"]["native"] for mode, entry in card["modes"].items()}
+    found = card["measured_by"]
+    return (
+        f"`fast` looks at the centred square; `standard` at {crops['standard']} native crops and, of a "
+        "picture that is far from square, at several squares in place of the centred one; `thorough` at "
+        f"{crops['thorough']} crops, and has the rates of `standard`. Of {found['rows']} pictures and copies "
+        f"measured so, {found['all_crops']} had {crops['standard']} crops, the others one or two; "
+        f"{found['several_squares']} were looked at as several squares."
+    )
 
 
 def _numbers(values: Iterable[float]) -> str:

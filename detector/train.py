@@ -20,7 +20,7 @@ from .checksum import file_sha256
 from .dataset import Example
 from .errors import AidetectError
 from .evaluation import CUTS, MIX, Evaluation, Scored, evaluate
-from .features import WHOLE_JPEG, Sample, Vectors
+from .features import STANDARD, WHOLE_JPEG, Sample, Vectors
 from .fit import balanced_weights, fit_pair, group_folds, platt
 from .heldout import FILE as HELD_OUT_FILE
 from .heldout import write_held_out
@@ -35,8 +35,8 @@ from .views import ViewPlan
 PROBE_FILE = "probe.safetensors"
 DEFAULT_MODES: dict[str, dict[str, Any]] = {
     "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG},
-    "standard": {"whole": True, "native": 3, "whole_jpeg": WHOLE_JPEG, "spread": True},
-    "thorough": {"whole": True, "native": 9, "whole_jpeg": WHOLE_JPEG, "spread": True},
+    "standard": STANDARD,
+    "thorough": {**STANDARD, "native": 9},
 }
 
 
@@ -120,7 +120,11 @@ class Pictures:
     Attributes:
         examples: one representative example a row.
         copies: copy number, 0 for clean.
-        logits: by kind, ``[n]``, means over the views of that kind; NaN where the picture has none.
+        logits: ``[n]`` each, NaN where the picture has none: ``whole``, of the centred square; ``spread``,
+            the mean of the squares that are taken in its place of a picture far from square, else as
+            ``whole``; ``native``, the mean of its crops.
+        crops, squares: how many native crops and how many squares beside the centred one each row's logits
+            are means of, ``[n]``.
         labels: ``[n]``, 1 for AI.
         conditions: name of each row's condition, ``[n]``.
     """
@@ -128,6 +132,8 @@ class Pictures:
     examples: list[Example]
     copies: np.ndarray
     logits: dict[str, np.ndarray]
+    crops: np.ndarray
+    squares: np.ndarray
     labels: np.ndarray = field(init=False)
     conditions: np.ndarray = field(init=False)
 
@@ -138,10 +144,9 @@ class Pictures:
 
     def joined(self, calibration: Calibration, mode: str) -> np.ndarray:
         """Raw logits of a mode, ``[n]``; NaN where a picture lacks the views it needs."""
-        whole, native = self.logits["whole"], self.logits["native"]
         if mode == "fast":
-            return whole
-        return calibration.share * whole + (1 - calibration.share) * native
+            return self.logits["whole"]
+        return calibration.share * self.logits["spread"] + (1 - calibration.share) * self.logits["native"]
 
 
 def held_out(
@@ -167,14 +172,14 @@ def held_out(
     out: dict[tuple[str, int], dict[str, list[float]]] = {}
     named: dict[tuple[str, int], Example] = {}
     for kind in KINDS:
-        mine = [sample for sample in samples if sample.kind == kind]
+        mine = [sample for sample in samples if sample.probe == kind]
         labels = np.array([examples[s.example].label for s in mine])
         groups = [examples[s.example].group for s in mine]
         for label, name in ((1, "AI"), (0, "real")):
             count = len({g for g, value in zip(groups, labels, strict=True) if value == label})
             if count < 2:
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
-        x = cache.rows([s.key for s in mine])[:, used]
+        x = cache.rows([s.key for s in mine], used)
         fold = group_folds(groups, labels.tolist(), recipe.folds)
         votes = np.empty((len(mine), 2))
         for k in range(recipe.folds):
@@ -193,15 +198,21 @@ def held_out(
         for sample, logit in zip(mine, votes @ parts + intercept, strict=True):
             example = examples[sample.example]
             key = (example.picture, sample.copy)
-            out.setdefault(key, {}).setdefault(kind, []).append(float(logit))
+            out.setdefault(key, {}).setdefault(sample.kind, []).append(float(logit))
             named.setdefault(key, example)
     keys = sorted(out)
     columns = {
-        kind: np.array([np.mean(out[key][kind]) if kind in out[key] else np.nan for key in keys])
-        for kind in KINDS
+        name: np.array([mean_logit(out[key], kinds) for key in keys])
+        for name, kinds in (("whole", ["whole"]), ("spread", ["end", "whole"]), ("native", ["native"]))
     }
     copies = np.array([copy for _, copy in keys])
-    return probes, Pictures([named[key] for key in keys], copies, columns)
+    crops, squares = (np.array([len(out[key].get(kind, ())) for key in keys]) for kind in ("native", "end"))
+    return probes, Pictures([named[key] for key in keys], copies, columns, crops, squares)
+
+
+def mean_logit(logits: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> float:
+    """Mean of the logits of the first of these kinds that there are any of, else NaN."""
+    return next((float(np.mean(logits[kind])) for kind in kinds if kind in logits), float("nan"))
 
 
 def _joined(linear: Probe, kernel: Probe, parts: np.ndarray, intercept: float, used: np.ndarray) -> Probe:
@@ -265,14 +276,12 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     The ``ai`` threshold keeps the recipe's false positive rate in each condition apart (clean, laundered as
     files, laundered as cuts): the highest of their thresholds.
     """
-    both = ~np.isnan(pictures.logits["whole"])
-    if mode != "fast":
-        both &= ~np.isnan(pictures.logits["native"])
+    both = ~np.isnan(pictures.joined(Calibration(0.5, 1.0, 0.0), mode))
     labels = pictures.labels[both]
     share = 1.0
     if mode != "fast":
         grid = np.linspace(0.2, 0.8, 13)
-        whole, native = pictures.logits["whole"][both], pictures.logits["native"][both]
+        whole, native = pictures.logits["spread"][both], pictures.logits["native"][both]
         share = float(max(grid, key=lambda s: roc_auc(labels, s * whole + (1 - s) * native)))
     raw = pictures.joined(Calibration(share, 1.0, 0.0), mode)[both]
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
@@ -388,12 +397,19 @@ def fit_model(
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
     }
+    crops, squares = pictures.crops[pictures.crops > 0], pictures.squares[pictures.crops > 0]
+    measured_by = {
+        "rows": len(crops),
+        "all_crops": int((crops >= STANDARD["native"]).sum()),
+        "several_squares": int((squares > 0).sum()),
+    }
     on_stage("timing the modes")
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
     plans = {mode: ViewPlan(size, interpolation, **views) for mode, views in DEFAULT_MODES.items()}
     details = {
         "features": recipe.features(tokens // 2),
         "training": training,
+        "measured_by": measured_by,
         "recipe": vars(recipe),
         "speed": measured(tower, plans),
     }
@@ -419,7 +435,7 @@ def fit_attribution(
     """
     wanted = [s for s in samples if examples[s.example].label and family_of(examples[s.example].generator)]
     family = {s.example: str(family_of(examples[s.example].generator)) for s in wanted}
-    by_kind = {kind: [s for s in wanted if s.kind == kind] for kind in KINDS}
+    by_kind = {kind: [s for s in wanted if s.probe == kind] for kind in KINDS}
     names = tuple(sorted(set(family.values())))
     complete = all({family[s.example] for s in mine} == set(names) for mine in by_kind.values())
     if len(names) < 2 or not complete or len({examples[s.example].group for s in wanted}) < 2:
@@ -431,7 +447,7 @@ def fit_attribution(
         on_stage(f"{kind} view: families")
         target = [family[s.example] for s in mine]
         groups = [examples[s.example].group for s in mine]
-        x = cache.rows([s.key for s in mine])[:, used]
+        x = cache.rows([s.key for s in mine], used)
         counts = Counter(zip(target, groups, strict=True))
         weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])
         final = fit_families(x, target, weights)

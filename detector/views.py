@@ -109,11 +109,16 @@ def whole_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
     """
     if not plan.whole:
         return []
-    ratio = max(rgb.shape[:2]) / min(rgb.shape[:2])
-    places: tuple[float, ...] = (0.5,)
-    if plan.spread and ratio >= _TWO:
-        places = (0.0, 0.5, 1.0) if ratio >= _THREE else (0.0, 1.0)
+    places = spread_places(*rgb.shape[:2]) if plan.spread else (0.5,)
     return [whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg, place=place) for place in places]
+
+
+def spread_places(height: int, width: int) -> tuple[float, ...]:
+    """Places along the longer side, from 0 to 1, of the squares that show a picture (see `whole_views`)."""
+    ratio = max(height, width) / min(height, width)
+    if ratio < _TWO:
+        return (0.5,)
+    return (0.0, 0.5, 1.0) if ratio >= _THREE else (0.0, 1.0)
 
 
 def whole_view(

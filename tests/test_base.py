@@ -26,8 +26,9 @@ class Table:
     def __init__(self, vectors: dict[str, np.ndarray]) -> None:
         self.vectors = vectors
 
-    def rows(self, keys: Any) -> np.ndarray:
-        return np.stack([self.vectors[key] for key in keys]).astype(np.float16)
+    def rows(self, keys: Any, used: np.ndarray | None = None) -> np.ndarray:
+        found = np.stack([self.vectors[key] for key in keys]).astype(np.float16)
+        return found if used is None else found[:, used]
 
 
 def some(count: int, rank: int, length: int = 60) -> tuple[list[Example], list[Sample], Table]:
@@ -73,6 +74,8 @@ def test_only_used_features_are_kept(tmp_path: Path) -> None:
     before, after = table.rows(keys).astype(float), read_base(tmp_path / "part").rows(keys).astype(float)
     assert not after[:, ~used].any()
     assert np.abs(before - after)[:, used].std() < 0.03 * before.std()
+    for wanted in (used, np.arange(60) % 2 == 0):
+        assert np.array_equal(read_base(tmp_path / "part").rows(keys, wanted), after[:, wanted])
 
 
 def test_joined_vectors_keep_their_order(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import csv
 import gzip
 import hashlib
 import json
+import sqlite3
 import tarfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,8 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     other = json.loads((tmp_path / "again" / "model.json").read_text())
     assert other["files"]["probe.safetensors"] == card["files"]["probe.safetensors"]
     text = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
-    assert "`standard` looks at 3, and at several squares of a picture that is far from square; " in text
+    assert card["measured_by"]["rows"] == 2 * 48
+    assert "`standard` at 3 native crops" in text and "Of 96 pictures and copies measured so" in text
     assert "# mine" in text
     assert "24 AI, 24 real" in text
     speed = card["speed"]["images_per_second"]
@@ -216,7 +219,9 @@ def test_train_reads_an_index_of_a_shard_and_resumes(
 def trained_with(
     labelled: Path, tower: Path, out: Path, column: str, value: str
 ) -> tuple[int, dict[str, Any]]:
-    """Train on the index with a further column in every second row: how many those are, and the card."""
+    """Train on the index with a further column in every second row: how many those are, and what the card
+    says of the training, with the number of pictures' copies that were looked at.
+    """
     with (labelled / "index.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     index = labelled / f"{column}.csv"
@@ -227,16 +232,19 @@ def trained_with(
     words = ["--index", index, "--tower", tower, "--folds", "2", "--cache", out / "cache.sqlite"]
     result = run(*words, "-o", out / "m")
     assert result.exit_code == 0, result.output
-    return len(rows) // 2, json.loads((out / "m" / "model.json").read_text())["training"]
+    with closing(sqlite3.connect(out / "cache.sqlite")) as db:
+        ((looked_at,),) = db.execute("SELECT COUNT(*) FROM samples")
+    training = json.loads((out / "m" / "model.json").read_text())["training"]
+    return len(rows) // 2, {**training, "looked_at": looked_at}
 
 
-@pytest.mark.parametrize(("copies", "views"), [("1", 4), ("0", 2), ("", 4)])
+@pytest.mark.parametrize(("copies", "looked_at"), [("1", 2), ("0", 1), ("", 2)])
 def test_an_index_may_ask_for_fewer_laundered_copies(
-    labelled: Path, tiny_model_folder: Path, tmp_path: Path, copies: str, views: int
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path, copies: str, looked_at: int
 ) -> None:
     tower = tiny_model_folder.parent / "tiny-tower"
     half, training = trained_with(labelled, tower, tmp_path, "copies", copies)
-    assert training["views"] == (4 + views) * half
+    assert training["looked_at"] == (2 + looked_at) * half
 
 
 def test_a_wrong_count_in_an_index_is_one_line(tmp_path: Path) -> None:
@@ -248,13 +256,13 @@ def test_a_wrong_count_in_an_index_is_one_line(tmp_path: Path) -> None:
         assert "line 2" in result.stderr and f"{column} is 'many'" in result.stderr
 
 
-@pytest.mark.parametrize(("laundered", "views"), [("1", 2), ("0", 4), ("", 4), ("2", 2)])
+@pytest.mark.parametrize(("laundered", "looked_at"), [("1", 1), ("0", 2), ("", 2), ("2", 1)])
 def test_pictures_laundered_already_count_as_the_copy_they_are(
-    labelled: Path, tiny_model_folder: Path, tmp_path: Path, laundered: str, views: int
+    labelled: Path, tiny_model_folder: Path, tmp_path: Path, laundered: str, looked_at: int
 ) -> None:
     tower = tiny_model_folder.parent / "tiny-tower"
     half, training = trained_with(labelled, tower, tmp_path, "laundered", laundered)
-    assert training["views"] == (4 + views) * half
+    assert training["looked_at"] == (2 + looked_at) * half
     assert training["copies"] == sorted({0, 1, int(laundered or 0)})
 
 

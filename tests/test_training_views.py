@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import encode, shapes
 
-from aidetect.detector.features import WHOLE_JPEG, training_views
+from aidetect.detector.features import WHOLE_JPEG, copy_of, training_views
 from aidetect.detector.launder import jpeg
 from aidetect.detector.pixels import Pixels, decode
+from aidetect.detector.train import DEFAULT_MODES
 from aidetect.detector.views import ViewPlan, make_views
 
 SIZE = 224
@@ -47,24 +48,58 @@ SHAPES = [(640, 427), (427, 640), (512, 512), (1600, 1201), (301, 224)]
 
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
-def test_whole_files_give_the_whole_view_of_a_scan(width: int, height: int) -> None:
+def test_whole_files_give_the_views_of_a_scan(width: int, height: int) -> None:
     pixels = next(decode(file_of(width, height), frames=1))
-    assert np.array_equal(training_views(pixels, "full", 0, SIZE, "bicubic")["whole"], scanned(pixels))
+    views = training_views(pixels, "full", 0, SIZE, "bicubic")
+    assert np.array_equal(dict(views)["whole"], scanned(pixels))
+    looked_at = make_views(pixels.rgb, ViewPlan(SIZE, **DEFAULT_MODES["standard"]))
+    wholes = [rgb for kind, rgb in views if kind == "end"] or [views[0][1]]
+    found = wholes + [rgb for kind, rgb in views if kind == "native"]
+    assert len(found) == len(looked_at)
+    assert all(np.array_equal(rgb, view.rgb) for rgb, view in zip(found, looked_at, strict=True))
 
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int) -> None:
     data = file_of(width, height)
     ((name, cut),) = originals().cuts(data, ["whole"])
-    view = training_views(next(decode(cut, frames=1)), name, 0, SIZE, "bicubic")["whole"]
-    assert np.array_equal(view, scanned(next(decode(data, frames=1))))
+    ((kind, view),) = training_views(next(decode(cut, frames=1)), name, 0, SIZE, "bicubic")
+    assert kind == "whole" and np.array_equal(view, scanned(next(decode(data, frames=1))))
+
+
+@pytest.mark.parametrize(("width", "height", "squares"), [(640, 427, 2), (427, 890, 3), (500, 450, 0)])
+@pytest.mark.parametrize("prefix", ["", "laundered-"])
+def test_cuts_of_originals_give_the_ends_that_a_scan_looks_at(
+    width: int, height: int, squares: int, prefix: str
+) -> None:
+    script, data = originals(), file_of(width, height)
+    pixels = next(decode(data, frames=1))
+    rgb = copy_of(pixels, "full", 1)[0] if prefix else pixels.rgb
+    plan = ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG, spread=True)
+    cuts = list(script.cuts(data, [prefix + name for name in script.ENDS]))
+    assert [name for name, _ in cuts] == [prefix + name for name in script.ENDS[:squares]]
+    for (name, cut), looked_at in zip(cuts, make_views(rgb, plan), strict=False):
+        view = script.view_of(name)
+        found = training_views(next(decode(cut, frames=1)), view, 0, SIZE, "bicubic")
+        assert [kind for kind, _ in found] == ["end"]
+        assert np.array_equal(found[0][1], looked_at.rgb)
+
+
+def test_three_tiles_of_an_original_are_from_three_places() -> None:
+    script = originals()
+    cuts = dict(script.cuts(file_of(1600, 1201), list(script.TILES)))
+    tiles = [next(decode(cut, frames=1)).rgb for cut in cuts.values()]
+    assert [tile.shape for tile in tiles] == [(256, 256, 3)] * 3
+    assert len({tile.tobytes() for tile in tiles}) == 3
+    (second,) = script.cuts(file_of(1600, 1201), ["tile-2"])
+    assert second == ("tile-2", cuts["tile-2"])  # the same, whichever others are wanted
 
 
 @pytest.mark.parametrize(("width", "height"), [(336, 224), (299, 224), (224, 358), (224, 224)])
 def test_reduced_pictures_are_cut_along_the_blocks_of_their_encoding(width: int, height: int) -> None:
     rgb = np.repeat(shapes(width, height)[..., :1], 3, axis=2)  # grey: chroma is smoothed across blocks
     saved = next(decode(reduced_file(rgb), frames=1))
-    view = training_views(saved, "whole", 0, SIZE, "bicubic")["whole"]
+    view = training_views(saved, "whole", 0, SIZE, "bicubic")[0][1]
     left, upper = ((side - SIZE) // 2 // 16 * 16 for side in (width, height))
     square = np.ascontiguousarray(rgb[upper : upper + SIZE, left : left + SIZE])
     assert np.array_equal(view, jpeg(square, WHOLE_JPEG))
@@ -72,7 +107,7 @@ def test_reduced_pictures_are_cut_along_the_blocks_of_their_encoding(width: int,
 
 def test_laundered_reduced_pictures_end_as_a_scan_does() -> None:
     pixels = next(decode(reduced_file(shapes(336, 224)), frames=1))
-    view = training_views(pixels, "whole", 1, SIZE, "bicubic")["whole"]
+    view = training_views(pixels, "whole", 1, SIZE, "bicubic")[0][1]
     same_blocks = np.abs(jpeg(view, WHOLE_JPEG).astype(int) - view).mean()
     moved = np.ascontiguousarray(view[4:-4, 4:-4])
     other_blocks = np.abs(jpeg(moved, WHOLE_JPEG).astype(int) - moved).mean()
