@@ -26,7 +26,7 @@ from aidetect.detector.features import FeatureCache, Sample, Vectors, request
 from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import read_model_card, tower_reference, verify_model
-from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind, mean_logit
+from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind, in_fit, mean_logit
 
 BLOCKS = 12  # of the towers named ViT-B
 CONDITIONS = ("clean", MIX, CUTS)
@@ -69,6 +69,7 @@ class Bench:
         groups = [e.group for e in mine]
         kept = [(family_of(e.generator) or OTHER) if families and e.label else e.group for e in mine]
         fold = group_folds(kept, labels.tolist(), recipe.folds)
+        fitted = in_fit(samples, self.examples, recipe.crops)
         laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
         found = np.empty((len(mine), 2))
         x = self.x[kind][:, columns[self.used]]
@@ -76,7 +77,7 @@ class Bench:
         for k in range(recipe.folds):
             tested = {groups[i] for i in np.flatnonzero(fold == k)}
             unseen = np.array([group not in tested for group in groups])
-            train = np.flatnonzero(unseen & (fold != k) & ((copies == 0) | (laundered > 0)))
+            train = np.flatnonzero(unseen & (fold != k) & fitted & ((copies == 0) | (laundered > 0)))
             rows = [samples[i] for i in train]
             pair = fit_kind(kind, x[train], rows, self.examples, recipe, emphasis)
             found[fold == k] = both_votes(*pair, x[fold == k])

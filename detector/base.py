@@ -119,10 +119,10 @@ def write_base(
         x = vectors.rows([sample.key for sample in mine], used)
         standard, scores, basis = principal(x, np.ones(len(mine)), components)
         if basis is None:
-            basis = torch.eye(x.shape[1])
+            basis = np.eye(x.shape[1], dtype=np.float32)
         tensors[f"{kind}.mean"], tensors[f"{kind}.std"] = standard.mean, standard.std
-        pack(tensors, f"{kind}.basis", basis.numpy())
-        pack(tensors, f"{kind}.features", scores.numpy())
+        pack(tensors, f"{kind}.basis", basis)
+        pack(tensors, f"{kind}.features", scores)
     named = sorted({sample.example for sample in order})
     number = {old: new for new, old in enumerate(named)}
     index = {

@@ -11,6 +11,8 @@ import torch
 
 from .probe import Kernel, Probe, rounded
 
+_COMPONENT_ROWS = 16384  # of which principal components are computed
+
 
 @dataclass(frozen=True)
 class Standard:
@@ -124,13 +126,10 @@ def fit_pair(
     Returns:
         Both, of which the second's linear part is zero; their scales differ.
     """
-    standard, _, found = principal(features, weights, components, emphasis)
+    standard, found = leading(features, weights, components, emphasis)
     d = features.shape[1]
-    basis = rounded(np.eye(d, dtype=np.float32) if found is None else found.numpy())
-    z = np.empty((len(features), basis.shape[1]), np.float32)
-    for start in range(0, len(features), 4096):
-        block = features[start : start + 4096].astype(np.float32)
-        z[start : start + 4096] = ((block - standard.mean) / standard.std) @ basis
+    basis = rounded(np.eye(d, dtype=np.float32) if found is None else found)
+    z = projected(features, standard, basis)
     weight, bias = _logistic(torch.from_numpy(z), labels, weights, l2)
     full = basis @ weight.numpy() / standard.std
     linear = Probe(full.astype(np.float32), bias - float(np.dot(full, standard.mean)))
@@ -194,43 +193,72 @@ def reduced(
     standard, x, basis = principal(features, weights, components)
 
     def unfold(w: torch.Tensor) -> tuple[np.ndarray, float]:
-        full = (w if basis is None else basis @ w).numpy() / standard.std
+        full = (w.numpy() if basis is None else basis @ w.numpy()) / standard.std
         return full, float(np.dot(full, standard.mean))
 
-    return x, unfold
+    return torch.from_numpy(x), unfold
 
 
 def principal(
-    features: np.ndarray, weights: np.ndarray, components: int, emphasis: np.ndarray | None = None
-) -> tuple[Standard, torch.Tensor, torch.Tensor | None]:
+    features: np.ndarray, weights: np.ndarray, components: int
+) -> tuple[Standard, np.ndarray, np.ndarray | None]:
     """Standardised features on their leading principal components, and what leads back.
 
     Args:
         features: ``[n, d]``, any float dtype.
         weights: ``[n]``, positive.
         components: number kept; all features when there are no more than that.
+
+    Returns:
+        The standardisation, the reduced features ``[n, r]``, dtype ``float32``, and the components (see
+        `leading`).
+    """
+    standard, basis = leading(features, weights, components)
+    return standard, projected(features, standard, basis), basis
+
+
+def leading(
+    features: np.ndarray, weights: np.ndarray, components: int, emphasis: np.ndarray | None = None
+) -> tuple[Standard, np.ndarray | None]:
+    """Standardisation of features, and the leading principal components of the standardised ones.
+
+    The components are those of at most 16,384 rows, drawn with a fixed seed: more move them too little to
+    matter, and cost time and memory.
+
+    Args:
+        features: ``[n, d]``, any float dtype.
+        weights: ``[n]``, positive; they count in the standardisation.
+        components: number kept; all features when there are no more than that.
         emphasis: what each standardised feature is multiplied by, ``[d]``, positive; ``None`` for ones.
 
     Returns:
-        The standardisation (its deviations divided by the emphasis), the reduced features ``[n, r]``, and
-        the components as columns of ``[d, r]`` (``None`` when all features are kept as they are).
+        The standardisation (its deviations divided by the emphasis), and the components as columns of
+        ``[d, r]``, dtype ``float32`` (``None`` when all features are kept as they are).
     """
     standard = standardise(features, weights)
     if emphasis is not None:
         standard = Standard(standard.mean, (standard.std / emphasis).astype(np.float32))
-    x = torch.empty(features.shape, dtype=torch.float32)
+    rank = min(components, *features.shape)
+    if rank == features.shape[1]:
+        return standard, None
+    n = len(features)
+    rows = np.sort(np.random.default_rng(0).choice(n, min(n, _COMPONENT_ROWS), replace=False))
+    x = torch.from_numpy((features[rows].astype(np.float32) - standard.mean) / standard.std)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    _, _, basis = torch.svd_lowrank(x, q=rank, niter=2)
+    torch.random.set_rng_state(state)
+    return standard, basis.numpy()
+
+
+def projected(features: np.ndarray, standard: Standard, basis: np.ndarray | None) -> np.ndarray:
+    """Standardised features on components (see `leading`): ``[n, r]``, dtype ``float32``."""
+    width = features.shape[1] if basis is None else basis.shape[1]
+    out = np.empty((len(features), width), np.float32)
     for start in range(0, len(features), 4096):
-        block = features[start : start + 4096].astype(np.float32)
-        x[start : start + 4096] = torch.from_numpy((block - standard.mean) / standard.std)
-    rank = min(components, *x.shape)
-    basis: torch.Tensor | None = None
-    if rank < x.shape[1]:
-        state = torch.random.get_rng_state()
-        torch.manual_seed(0)
-        _, _, basis = torch.svd_lowrank(x, q=rank, niter=2)
-        torch.random.set_rng_state(state)
-        x = x @ basis
-    return standard, x, basis
+        block = (features[start : start + 4096].astype(np.float32) - standard.mean) / standard.std
+        out[start : start + 4096] = block if basis is None else block @ basis
+    return out
 
 
 def platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

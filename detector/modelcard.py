@@ -22,9 +22,9 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     tower = card["tower"].get("folder") or card["tower"].get("architecture")
     parts = [
         f"# {card['name']}",
-        f"Fitted {card['date']} on {training['views']} views of {training['pictures']} pictures from "
-        f"{training['groups']} repositories (copies: {', '.join(map(str, training['copies']))}; 0 is the "
-        "clean one, the others are laundered at random). "
+        f"Fitted {card['date']} on {training['fitted']} views of {training['pictures']} pictures from "
+        f"{training['groups']} repositories, measured on {training['views']} (copies: "
+        f"{', '.join(map(str, training['copies']))}; 0 is the clean one, others are laundered at random). "
         f"Data SHA-256 `{training['sha256'][:16]}`.",
         f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}; standardised, then multiplied "
         f"by {_numbers(recipe['emphasis_whole'])} (whole) or {_numbers(recipe['emphasis_native'])} (native): "

@@ -53,6 +53,8 @@ class Recipe:
         components: principal components of the features that are kept.
         centres, width, ridge: of the kernel probe (see `fit_pair`).
         share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
+        crops: native crops of a picture's copy that are fitted. Further ones, and the ends of a picture far
+            from square, are measured and calibrated on; in the fit they gained nothing.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
@@ -72,6 +74,7 @@ class Recipe:
     width: float = 0.7
     ridge: float = 0.3
     share: float = 0.7
+    crops: int = 2
     folds: int = 5
     power: float = 0.5
     laundered_whole: float = 0.5
@@ -180,20 +183,22 @@ def held_out(
             if count < 2:
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
         x = cache.rows([s.key for s in mine], used)
+        fitted = in_fit(mine, examples, recipe.crops)
         fold = group_folds(groups, labels.tolist(), recipe.folds)
         votes = np.empty((len(mine), 2))
         for k in range(recipe.folds):
             on_stage(f"{kind} view: fold {k + 1} of {recipe.folds}")
-            test = fold == k
-            rows = [mine[i] for i in np.flatnonzero(~test)]
+            test, train = fold == k, (fold != k) & fitted
+            rows = [mine[i] for i in np.flatnonzero(train)]
             votes[test] = both_votes(
-                *fit_kind(kind, x[~test], rows, examples, recipe, emphasis[kind]), x[test]
+                *fit_kind(kind, x[train], rows, examples, recipe, emphasis[kind]), x[test]
             )
-        on_stage(f"{kind} view: final fit on {len(mine)} views")
+        on_stage(f"{kind} view: final fit on {fitted.sum()} views")
         parts = np.array([1 - recipe.share, recipe.share]) / np.maximum(votes.std(axis=0), 1e-12)
         slope, intercept = platt(votes @ parts, labels, np.ones(len(mine)))
         parts *= slope
-        linear, kernel = fit_kind(kind, x, mine, examples, recipe, emphasis[kind])
+        rows = [mine[i] for i in np.flatnonzero(fitted)]
+        linear, kernel = fit_kind(kind, x[fitted], rows, examples, recipe, emphasis[kind])
         probes[kind] = _joined(linear, kernel, parts, intercept, used)
         for sample, logit in zip(mine, votes @ parts + intercept, strict=True):
             example = examples[sample.example]
@@ -208,6 +213,20 @@ def held_out(
     copies = np.array([copy for _, copy in keys])
     crops, squares = (np.array([len(out[key].get(kind, ())) for key in keys]) for kind in ("native", "end"))
     return probes, Pictures([named[key] for key in keys], copies, columns, crops, squares)
+
+
+def in_fit(samples: Sequence[Sample], examples: Sequence[Example], crops: int) -> np.ndarray:
+    """Which samples are fitted (see `Recipe.crops`), ``[n]``, dtype ``bool``."""
+    seen: Counter[tuple[str, int]] = Counter()
+    fitted = np.zeros(len(samples), bool)
+    for i, sample in enumerate(samples):
+        if sample.kind == "native":
+            copy = (examples[sample.example].picture, sample.copy)
+            seen[copy] += 1
+            fitted[i] = seen[copy] <= crops
+        else:
+            fitted[i] = sample.kind == "whole"
+    return fitted
 
 
 def mean_logit(logits: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> float:
@@ -393,6 +412,7 @@ def fit_model(
     training = {
         "sha256": data_sha256(examples, samples),
         "views": len(samples),
+        "fitted": int(in_fit(samples, examples, recipe.crops).sum()),
         "pictures": len({e.picture for e in examples}),
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
@@ -450,11 +470,13 @@ def fit_attribution(
         x = cache.rows([s.key for s in mine], used)
         counts = Counter(zip(target, groups, strict=True))
         weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])
-        final = fit_families(x, target, weights)
+        fitted = in_fit(mine, examples, recipe.crops)
+        known = np.flatnonzero(fitted)
+        final = fit_families(x[known], [target[i] for i in known], weights[known])
         probes[kind] = FamilyProbe(final.names, _spread(final.weight, used), final.bias)
         fold = group_folds(groups, [names.index(t) for t in target], recipe.folds)
         for k in range(recipe.folds):
-            train = np.flatnonzero(fold != k)
+            train = np.flatnonzero((fold != k) & fitted)
             seen = {target[i] for i in train}
             test = [i for i in np.flatnonzero(fold == k) if target[i] in seen]
             if not test or len(seen) < 2:
