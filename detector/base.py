@@ -24,7 +24,7 @@ from .fit import principal
 from .probe import KINDS, pack, read_tensors, unpack, write_tensors
 
 FILE = "base.safetensors"
-COMPONENTS = 768  # kept of each kind of view
+COMPONENTS = 576  # kept of each kind of view
 _BLOCK = 2048
 
 
