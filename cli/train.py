@@ -83,7 +83,7 @@ from .common import (
 @click.option(
     "--extendable",
     is_flag=True,
-    help="Put the training features into the model, so that --base can extend it (some 30 MiB for 10,000 "
+    help="Put the training features into the model, so that --base can extend it (some 60 MiB for 10,000 "
     "pictures).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
