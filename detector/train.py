@@ -455,7 +455,7 @@ def fit_attribution(
 
     Returns:
         Probes by kind of view, and ``names, top_1, top_3, confusion`` (joined over kinds of view); both
-        empty with fewer than two families or groups.
+        empty with fewer than two families or groups, and where no family can be measured.
     """
     wanted = [s for s in samples if examples[s.example].label and family_of(examples[s.example].generator)]
     family = {s.example: str(family_of(examples[s.example].generator)) for s in wanted}
@@ -493,6 +493,8 @@ def fit_attribution(
                 key = (example.picture, mine[i].copy)
                 rows.setdefault(key, []).append(row)
                 truth[key] = target[i]
+    if not rows:
+        return {}, {}
     confusion = {name: Counter[str]() for name in names}
     top_1 = top_3 = 0
     for key, found in rows.items():
