@@ -8,6 +8,7 @@ import json
 import math
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,24 @@ def test_cuts_are_judged_by_the_view_they_stand_for(tiny_detector: Any, shard: P
     expected = [share * by_whole(1) + (1 - share) * by_native(0), by_native(10), by_whole(21)]
     assert [s.logit for s in found] == pytest.approx(expected, abs=1e-5)
     assert [Path(s.name).name for s in found] == ["0tile.png", "1tile.png", "2whole.png"]
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_ends_stand_for_the_centred_square_where_a_mode_looks_at_them(
+    tiny_detector: Any, tmp_path: Path, spread: bool
+) -> None:
+    tiny_detector.plan = replace(tiny_detector.plan, spread=spread)
+    seeds = {"whole": 1, "end": 2, "end-2": 3}
+    with (tmp_path / "index.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["file", "label", "view", "repo", "path"])
+        for name, seed in seeds.items():
+            (tmp_path / f"{name}.png").write_bytes(encode(shapes(50, 50, seed=seed)))
+            rows.writerow([f"{name}.png", "ai", name.split("-")[0], "r", "x.jpg"])
+    (scored,) = evaluation.score_examples(tiny_detector, read_index(tmp_path / "index.csv"), ["clean"])
+    looked_at = ["end", "end-2"] if spread else ["whole"]
+    cuts = [("whole", shapes(50, 50, seed=seeds[name])) for name in looked_at]
+    assert scored.logit == pytest.approx(np.mean(evaluation.cut_logits(tiny_detector, cuts)), abs=1e-5)
 
 
 def test_cuts_are_laundered_too(tiny_detector: Any, shard: Path) -> None:
