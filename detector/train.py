@@ -145,6 +145,10 @@ class Pictures:
         rows = zip(self.examples, self.copies, strict=True)
         self.conditions = np.array([condition_of(example, int(copy)) for example, copy in rows])
 
+    def measured(self, mode: str) -> np.ndarray:
+        """Which rows have the views that a mode needs, ``[n]``, dtype ``bool``."""
+        return np.asarray(~np.isnan(self.joined(Calibration(0.5, 1.0, 0.0), mode)))
+
     def joined(self, calibration: Calibration, mode: str) -> np.ndarray:
         """Raw logits of a mode, ``[n]``; NaN where a picture lacks the views it needs."""
         if mode == "fast":
@@ -299,7 +303,7 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     The ``ai`` threshold keeps the recipe's false positive rate in each condition apart (clean, laundered as
     files, laundered as cuts): the highest of their thresholds.
     """
-    both = ~np.isnan(pictures.joined(Calibration(0.5, 1.0, 0.0), mode))
+    both = pictures.measured(mode)
     labels = pictures.labels[both]
     share = 1.0
     if mode != "fast":
@@ -421,7 +425,7 @@ def fit_model(
         "groups": len({e.group for e in examples}),
         "copies": sorted({s.copy for s in samples}),
     }
-    measured_in = ~np.isnan(pictures.joined(Calibration(0.5, 1.0, 0.0), "standard"))
+    measured_in = pictures.measured("standard")
     measured_by = {
         "rows": int(measured_in.sum()),
         "all_crops": int((pictures.crops[measured_in] >= STANDARD["native"]).sum()),
