@@ -31,9 +31,10 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "class tokens of the earlier blocks, class tokens of the last quarter, means.\n"
         f"- Probe, one for each kind of view, on {recipe['components']} principal components: the votes of "
         f"an L2 logistic regression (whole {recipe['l2_whole']}, native {recipe['l2_native']}) and of a "
-        f"ridge regression with a Gaussian kernel ({recipe['centres']} centres, width {recipe['width']}, "
-        f"ridge {recipe['ridge']}), averaged with {recipe['share']:.0%} for the kernel; a laundered copy "
-        f"weighs {recipe['laundered_whole']} (whole) and {recipe['laundered_native']} (native).\n"
+        f"support vector machine with squared hinge loss and a Gaussian kernel ({recipe['centres']} centres, "
+        f"width {recipe['width']}, ridge {recipe['ridge']}), averaged with {recipe['share']:.0%} for it; a "
+        f"laundered copy weighs {recipe['laundered_whole']} (whole) and {recipe['laundered_native']} "
+        "(native).\n"
         "- Logits of the whole view and of the native crops are averaged (see `share`), then calibrated "
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "

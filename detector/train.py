@@ -51,7 +51,7 @@ class Recipe:
         emphasis_whole, emphasis_native: what three groups of standardised features are multiplied by: class
             tokens of the earlier blocks looked at, of the last quarter of the tower, and patch means.
         components: principal components of the features that are kept.
-        centres, width, ridge: of the kernel probe (see `fit_pair`).
+        centres, width, ridge: of the kernel probe, a support vector machine (see `fit_pair`).
         share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
         crops: native crops of a picture's copy that are fitted. Further ones, and the ends of a picture far
             from square, are measured and calibrated on; in the fit they gained nothing.
@@ -72,7 +72,7 @@ class Recipe:
     components: int = 1024
     centres: int = 4096
     width: float = 0.7
-    ridge: float = 0.3
+    ridge: float = 0.2
     share: float = 0.7
     crops: int = 2
     folds: int = 5

@@ -138,6 +138,32 @@ def test_a_pair_is_reproducible_and_weights_count() -> None:
     assert few is not None and len(few.centres) == 10
 
 
+def test_the_kernel_probe_is_at_the_least_of_its_squared_hinge() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(0, 1, (300, 4))
+    labels = (x[:, 0] + 0.5 * rng.normal(0, 1, 300) > 0).astype(int)
+    weights = rng.uniform(0.5, 2, 300)
+    probe = fitted(x, labels, weights)[1]
+    kernel = probe.kernel
+    assert kernel is not None
+    z = ((x - kernel.mean) / kernel.std) @ kernel.basis
+    near, among = (
+        np.exp(-kernel.gamma * ((rows[:, None] - kernel.centres[None]) ** 2).sum(axis=2))
+        for rows in (z, kernel.centres)
+    )
+
+    def loss(bumps: np.ndarray, bias: float) -> float:
+        short = np.maximum(0, 1 - np.where(labels > 0, 1, -1) * (near @ bumps + bias))
+        return float((weights / weights.mean() * short**2).sum() + 0.1 * bumps @ among @ bumps)
+
+    least = loss(kernel.weight, probe.bias)
+    for scale in (0.03, 0.1, 0.3):
+        for _ in range(20):
+            assert loss(kernel.weight + scale * rng.normal(0, 1, 50), probe.bias) > least
+        assert min(loss(kernel.weight, probe.bias + way * scale) for way in (-1, 1)) > least
+        assert min(loss(kernel.weight * (1 + way * scale), probe.bias) for way in (-1, 1)) > least
+
+
 def test_conditions_of_copies(tmp_path: Path) -> None:
     full = Example(tmp_path / "x.png", 1, "g", "s", "s")
     cut = Example(tmp_path / "x.png", 1, "g", "s", "s", view="tile")
