@@ -13,7 +13,7 @@ from .probe import Kernel, Probe, rounded
 
 _COMPONENT_ROWS = 16384  # of which principal components are computed
 _NEWTON_STEPS = 4  # of the squared hinge; the rows inside the margin hardly change after three
-_BLOCK = 4096
+_BLOCK = 4096  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ def standardise(features: np.ndarray, weights: np.ndarray) -> Standard:
     share = (weights / weights.sum()).astype(np.float32)
     mean = np.zeros(features.shape[1], np.float32)
     square = np.zeros_like(mean)
-    for start in range(0, len(features), 4096):
-        block = features[start : start + 4096].astype(np.float32)
-        part = share[start : start + 4096]
+    for start in range(0, len(features), _BLOCK):
+        block = features[start : start + _BLOCK].astype(np.float32)
+        part = share[start : start + _BLOCK]
         mean += part @ block
         square += part @ (block * block)
     return Standard(mean, np.sqrt(np.maximum(square - mean * mean, 1e-8)))
@@ -147,12 +147,12 @@ def fit_pair(
     near = np.empty((len(z), len(bumps)), np.float32)
     for start in range(0, len(z), _BLOCK):
         near[start : start + _BLOCK] = np.exp(-gamma * _squared_distances(z[start : start + _BLOCK], bumps))
-    among = np.exp(-gamma * _squared_distances(bumps, bumps).astype(np.float64))
+    penalty = ridge * np.exp(-gamma * _squared_distances(bumps, bumps).astype(np.float64))
     target, share = np.where(labels > 0, 1.0, -1.0), weights / weights.mean()
-    solved, offset = _ridge(near, target, share, ridge * among)
+    solved, offset = _ridge(near, target, share, penalty)
     for _ in range(_NEWTON_STEPS):
         inside = target * (near @ solved.astype(np.float32) + offset) < 1
-        solved, offset = _ridge(near, target, np.where(inside, share, 0.0), ridge * among)
+        solved, offset = _ridge(near, target, np.where(inside, share, 0.0), penalty)
     kernel = Kernel(
         used=np.ones(d, bool),
         mean=standard.mean,
@@ -273,9 +273,9 @@ def projected(features: np.ndarray, standard: Standard, basis: np.ndarray | None
     """Standardised features on components (see `leading`): ``[n, r]``, dtype ``float32``."""
     width = features.shape[1] if basis is None else basis.shape[1]
     out = np.empty((len(features), width), np.float32)
-    for start in range(0, len(features), 4096):
-        block = (features[start : start + 4096].astype(np.float32) - standard.mean) / standard.std
-        out[start : start + 4096] = block if basis is None else block @ basis
+    for start in range(0, len(features), _BLOCK):
+        block = (features[start : start + _BLOCK].astype(np.float32) - standard.mean) / standard.std
+        out[start : start + _BLOCK] = block if basis is None else block @ basis
     return out
 
 

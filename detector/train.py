@@ -313,7 +313,7 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     raw = pictures.joined(Calibration(share, 1.0, 0.0), mode)[both]
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
-    probability = 1 / (1 + np.exp(-np.clip(slope * raw + intercept, -700, 700)))
+    probability = np.array([calibration.probability(logit) for logit in raw])
     fakes, conditions = np.sort(probability[labels == 1]), pictures.conditions[both]
     ai = 0.0
     for condition in ("clean", MIX, CUTS):
