@@ -164,7 +164,10 @@ def _find(name: str, card: str, beside: Path | None = None) -> Path:
         if (base / name / card).is_file():
             return base / name
     known = ", ".join(folder.name for folder in find_cards()) or "none"
-    raise ModelError(f"no model called {name!r}; installed: {known} (see: aidetect models list)")
+    advice = "see: aidetect models list"
+    if (Path(name) / card).is_file():
+        advice = f"for the folder of that name here, say .{os.sep}{name}"
+    raise ModelError(f"no model called {name!r}; installed: {known} ({advice})")
 
 
 def verify_model(card: Card) -> list[tuple[Path, str]]:

@@ -231,6 +231,14 @@ def test_name_is_found_on_the_search_path(
     assert "tiny" in refused("tinny")
 
 
+def test_a_folder_here_is_no_name_and_the_error_says_how_to_mean_it(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_model_folder.parent)
+    assert f"say .{os.sep}tiny)" in refused("tiny")
+    assert load_model(f".{os.sep}tiny").card.name == "tiny"
+
+
 def test_name_is_found_in_the_users_data_folder(
     model_copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
