@@ -165,7 +165,7 @@ def _find(name: str, card: str, beside: Path | None = None) -> Path:
             return base / name
     known = ", ".join(folder.name for folder in find_cards()) or "none"
     advice = "see: aidetect models list"
-    if (Path(name) / card).is_file():
+    if beside is None and (Path(name) / card).is_file():
         advice = f"for the folder of that name here, say .{os.sep}{name}"
     raise ModelError(f"no model called {name!r}; installed: {known} ({advice})")
 

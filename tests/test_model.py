@@ -273,6 +273,8 @@ def test_tower_shipped_elsewhere_is_found_by_name(
 ) -> None:
     (model_copy.parent / "tiny-tower").rename(tmp_path / "tiny-tower")
     assert "tiny-tower" in refused(model_copy)
+    monkeypatch.chdir(tmp_path)  # whoever asks for the model cannot change what its card calls the tower
+    assert "say" not in refused(model_copy).rpartition(" (")[2]
     monkeypatch.setenv("AIDETECT_MODELS", str(tmp_path))
     assert load_model(str(model_copy)).card.name == "tiny"
 
