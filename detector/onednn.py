@@ -1,8 +1,9 @@
 """Faster matrix products on CPUs: a tower's float32 layers through oneDNN instead of torch's BLAS.
 
-torch takes float32 products of linear layers to the BLAS it was built with, MKL, which knows few of the
-instructions of CPUs that are not Intel's. oneDNN, which torch brings along, knows them: on an AMD EPYC with
-AVX-512 a CLIP ViT-B/16 runs twice as fast. Results differ in the last bits; they do not depend on the batch.
+torch takes float32 products of linear layers to the BLAS it was built with, MKL, which makes no use of
+AVX-512 on CPUs that are not Intel's. oneDNN, which torch brings along, does: on an AMD EPYC with AVX-512 a
+CLIP ViT-B/16 runs twice as fast. Where a CPU has AVX2 alone MKL is the faster one (by a fifth on an AMD
+EPYC), and torch's layers stay. Results differ in the last bits; they do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional
+
+
+def helps() -> bool:
+    """Whether this CPU has what makes oneDNN the faster one: AVX-512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def available() -> bool:
@@ -78,11 +84,12 @@ def _plain(layer: nn.Module) -> bool:
 def quicken(module: nn.Module) -> None:
     """Put these layers in the place of torch's in a vision transformer, in its residual blocks.
 
-    A module without open_clip's residual blocks, or a torch without oneDNN, is left as it is.
+    A module without open_clip's residual blocks is left as it is, and so is any where oneDNN is missing or
+    slower.
     """
     from open_clip.transformer import ResidualAttentionBlock
 
-    if not available():
+    if not (helps() and available()):
         return
     for block in module.modules():
         if not isinstance(block, ResidualAttentionBlock):
