@@ -1,6 +1,6 @@
 """Faster matrix products on CPUs: a tower's float32 layers through oneDNN instead of torch's BLAS.
 
-torch takes float32 products of linear layers to the BLAS it was built with, MKL, which makes no use of
+torch takes float32 products of linear layers to the BLAS it was built with, MKL, which makes little use of
 AVX-512 on CPUs that are not Intel's. oneDNN, which torch brings along, does: on an AMD EPYC with AVX-512 a
 CLIP ViT-B/16 runs twice as fast. Where a CPU has AVX2 alone MKL is the faster one (by a fifth on an AMD
 EPYC), and torch's layers stay. Results differ in the last bits; they do not depend on the batch.
