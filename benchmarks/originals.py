@@ -9,9 +9,10 @@ by the corpus's own rules, as many as the mode `standard` looks at; its index na
 and the corpus's whole pictures where the original is not to be had. A whole view is the centred square at 224
 pixels (bicubic), saved as JPEG quality 90 with 4:2:0; of a picture far from square there are the squares at
 its ends too. A tile is 256 pixels square, at native resolution, on the 16-pixel grid; there are three of a
-picture, each from another place. Of lossless originals four in five pass through a JPEG of random quality
-first. Laundered cuts are made of the original after a random history at full size, as files have one in life:
-laundering a small cut is harsher. They stand in the index as laundered already.
+picture, each from another place. Bars and captions around a picture are left out of all of these. Of lossless
+originals four in five pass through a JPEG of random quality first. Laundered cuts are made of the original
+after a random history at full size, as files have one in life: laundering a small cut is harsher. They stand
+in the index as laundered already.
 
 The first 3,000 to be laundered are originals that the corpus left out; then any. In each choice, large
 repositories count by the square root of their size.
@@ -38,7 +39,9 @@ from PIL import Image
 
 from aidetect.detector.errors import InputError
 from aidetect.detector.features import WHOLE_JPEG, copy_of
+from aidetect.detector.margins import content_box
 from aidetect.detector.pixels import decode
+from aidetect.detector.views import cut as cut_out
 from aidetect.detector.views import spread_places, whole_view
 
 Row = dict[str, str]
@@ -91,7 +94,7 @@ def tile(rgb: np.ndarray, rng: np.random.Generator) -> bytes:
 
 
 def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """The named cuts of an original, by the names in `CUTS`.
+    """The named cuts of an original that there are, by the names in `CUTS`; the whole view last of a copy's.
 
     Raises:
         InputError, OSError, ValueError, SyntaxError: the original cannot be read.
@@ -102,8 +105,7 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
         if not wanted:
             continue
         rgb, rng = copy_of(pixels, "full", copy)
-        if prefix + "whole" in wanted:
-            yield prefix + "whole", reduced(rgb)
+        rgb = cut_out(rgb, content_box(rgb))
         for name, place in ends(*rgb.shape[:2]):
             if prefix + name in wanted:
                 yield prefix + name, reduced(rgb, place)
@@ -111,6 +113,8 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
             cut = tile(rgb, rng)  # cut whether wanted or not: each has its own place
             if prefix + name in wanted:
                 yield prefix + name, cut
+        if prefix + "whole" in wanted:
+            yield prefix + "whole", reduced(rgb)
 
 
 def ends(height: int, width: int) -> list[tuple[str, float]]:
@@ -191,7 +195,7 @@ def chosen(there: list[Row], index: list[Row], clean: int, laundered: int) -> di
     wanted: dict[str, list[str]] = {}
     for prefix, rows in (("", any_of_them[:clean]), (LAUNDERED, (first + other)[:laundered])):
         for row in rows:
-            names = ["whole", *(name for name, _ in ends(int(row["height"]), int(row["width"])))]
+            names = ["whole", *ENDS]  # ends where there are such
             # The corpus's tile is the first of three, where it has one.
             names += TILES if prefix or original(row) not in tiled else TILES[1:]
             wanted.setdefault(row["sha256"], []).extend(prefix + name for name in names)
@@ -220,7 +224,11 @@ def main() -> None:
 
     for name in CUTS:
         (arguments.output / name).mkdir(parents=True, exist_ok=True)
-    unmade = [r for r in there if any(not path(r, name).exists() for name in wanted.get(r["sha256"], []))]
+    # The whole view is written last: where it is, the others are.
+    last = [prefix + "whole" for prefix in ("", LAUNDERED)]
+    unmade = [
+        r for r in there if any(not path(r, n).exists() for n in last if n in wanted.get(r["sha256"], []))
+    ]
     for row, data in found(arguments.mirrors, unmade):
         names = [name for name in wanted[row["sha256"]] if not path(row, name).exists()]
         try:

@@ -28,7 +28,7 @@ from .resources import PixelGate, pool, trim
 from .resultcache import ResultCache
 from .source import Source, read_file, read_stream
 from .stability import judge, reencoded
-from .views import View, make_views, thumbnail, whole_view
+from .views import View, cut, looked_at, make_views, thumbnail, whole_view
 
 # Pixels that may be decoded at the same time; a larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
@@ -238,10 +238,10 @@ class Detector:
         return frames
 
     def _frame(self, pixels: Pixels) -> Frame:
-        rgb = pixels.rgb
-        views = make_views(rgb, self.plan)
+        box = looked_at(pixels.rgb, self.plan)
+        views, inside = make_views(pixels.rgb, self.plan, box), cut(pixels.rgb, box)
         wholes = [view for view in views if view.kind == "whole"]
-        middle = wholes[len(wholes) // 2] if len(wholes) % 2 else whole_view(rgb, self.plan.size)
+        middle = wholes[len(wholes) // 2] if len(wholes) % 2 else whole_view(inside, self.plan.size)
         return Frame(
             pixels.key,
             pixels.sha256,
@@ -250,7 +250,7 @@ class Detector:
             pixels.format,
             pixels.frame,
             pixels.frames,
-            cautions(pixels.width, pixels.height, middle.rgb),
+            cautions(inside.shape[1], inside.shape[0], middle.rgb),
             views=views,
         )
 

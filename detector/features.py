@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from .errors import InputError
 from .launder import jpeg, launder
 from .pixels import Pixels, decode
 from .tower import Tower
-from .views import ViewPlan, make_views, native_view, whole_view
+from .views import ViewPlan, make_views, native_view, whole_view, whole_views
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,13 @@ WHOLE_GRID = 16
 # Lower end of laundering's down-scaling, by view: cuts are small already and may not shrink as far.
 SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6, "end": 0.6}
 # What the default mode looks at, and so what training sees of a whole file.
-STANDARD: dict[str, Any] = {"whole": True, "native": 3, "whole_jpeg": WHOLE_JPEG, "spread": True}
+STANDARD: dict[str, Any] = {
+    "whole": True,
+    "native": 3,
+    "whole_jpeg": WHOLE_JPEG,
+    "spread": True,
+    "trim": True,
+}
 
 
 @dataclass(frozen=True)
@@ -154,12 +160,14 @@ def training_views(
     if view in ("whole", "end"):
         ending = {"quality": WHOLE_JPEG} if copy else {"grid": WHOLE_GRID}
         return [(view, whole_view(rgb, size, interpolation, **ending).rgb)]
-    views = [(v.kind, v.rgb) for v in make_views(rgb, ViewPlan(size, interpolation, **STANDARD))]
+    plan = ViewPlan(size, interpolation, **STANDARD)
+    views = [(v.kind, v.rgb) for v in make_views(rgb, plan)]
     wholes = [i for i, (kind, _) in enumerate(views) if kind == "whole"]
     if len(wholes) > 1:
         for i in wholes:
             views[i] = ("end", views[i][1])
-        views.insert(0, ("whole", whole_view(rgb, size, interpolation, WHOLE_JPEG).rgb))
+        (centred,) = whole_views(rgb, replace(plan, spread=False))
+        views.insert(0, ("whole", centred.rgb))
     return views
 
 
@@ -271,7 +279,7 @@ def _made(example: Example, copy: int) -> int:
 def _how(view: str) -> str:
     """What tells views of one picture apart in the cache."""
     named = {
-        "full": f"full-jpeg{WHOLE_JPEG}-native{STANDARD['native']}",
+        "full": f"full-trim-jpeg{WHOLE_JPEG}-native{STANDARD['native']}",
         "whole": f"whole-grid{WHOLE_GRID}",
         "end": f"end-grid{WHOLE_GRID}",
     }

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .influence import Box, Influence, Patches, Tile
+from .influence import Influence, Patches, Tile
+from .margins import Box
 
 # Blue, white, orange: told apart with every kind of colour vision (after Okabe and Ito, 2008).
 _STOPS = np.linspace(-1, 1, 5)

@@ -16,15 +16,14 @@ import numpy as np
 
 from .detector import Detector
 from .errors import InputError
+from .margins import Box
 from .pixels import decode
 from .record import Record
 from .source import Source
 from .stability import judge, reencoded
-from .views import native_view, whole_views
+from .views import cut, looked_at, moved, native_view, whole_views
 
 TILES_AT_MOST = 36
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -155,15 +154,18 @@ def find_tiles(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_MOST
         at_most: crops.
 
     Returns:
-        Row by row; the boxes end at the picture's edges.
+        Row by row; the boxes end at the edges of the picture, or of what the plan looks at of it.
     """
-    height, width = rgb.shape[:2]
+    box = looked_at(rgb, detector.plan)
+    inside = cut(rgb, box)
+    height, width = inside.shape[:2]
     size = detector.plan.size
     columns, rows = tile_counts(width, height, size, at_most)
     across, down = _fractions(columns, width, size), _fractions(rows, height, size)
     places = [(x, y) for y in down for x in across]
     # Corners lie on a grid of 8 pixels, so that two places may give one box.
-    views = list({view.box: view for view in (native_view(rgb, size, x, y) for x, y in places)}.values())
+    crops = (moved(native_view(inside, size, x, y), box) for x, y in places)
+    views = list({view.box: view for view in crops}.values())
     logits: list[float] = []
     for at in range(0, len(views), detector.batch_size):
         batch = np.stack([view.rgb for view in views[at : at + detector.batch_size]])

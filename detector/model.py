@@ -72,7 +72,8 @@ class Card:
         """
         views = self._mode(mode)["views"]
         whole_jpeg, spread = int(views.get("whole_jpeg", 0)), bool(views.get("spread", False))
-        return ViewPlan(size, interpolation, bool(views["whole"]), int(views["native"]), whole_jpeg, spread)
+        whole, native, trim = bool(views["whole"]), int(views["native"]), bool(views.get("trim", False))
+        return ViewPlan(size, interpolation, whole, native, whole_jpeg, spread, trim)
 
     def calibration(self, mode: str) -> Calibration:
         """The calibration of a mode."""

@@ -72,12 +72,14 @@ def _looks(card: Mapping[str, Any]) -> str:
     """What the modes look at, and how much of that the pictures measured had, in words."""
     crops = {mode: entry["views"]["native"] for mode, entry in card["modes"].items()}
     found = card["measured_by"]
+    trims = all(entry["views"].get("trim") for entry in card["modes"].values())
+    bars = " Bars and caption strips around a picture are left out." if trims else ""
     return (
         f"`fast` looks at the centred square; `standard` at {crops['standard']} native crops and, of a "
         "picture that is far from square, at several squares in place of the centred one; `thorough` at "
         f"{crops['thorough']} crops, and has the rates of `standard`. Of {found['rows']} pictures and copies "
         f"measured so, {found['all_crops']} had {crops['standard']} crops, the others one or two; "
-        f"{found['several_squares']} were looked at as several squares."
+        f"{found['several_squares']} were looked at as several squares.{bars}"
     )
 
 

@@ -34,7 +34,7 @@ from .views import ViewPlan
 
 PROBE_FILE = "probe.safetensors"
 DEFAULT_MODES: dict[str, dict[str, Any]] = {
-    "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG},
+    "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG, "trim": True},
     "standard": STANDARD,
     "thorough": {**STANDARD, "native": 9},
 }

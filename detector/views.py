@@ -3,18 +3,20 @@
 ``whole`` shows the content: the largest square, or several of a picture that is far from square, resized,
 and put through one JPEG encoding of fixed quality where the model was fitted on views encoded so (else its
 missing would tell containers, not makers, apart). ``native`` crops keep the traces of the making: cut at
-native resolution, never resampled, mirrored where the picture is smaller.
+native resolution, never resampled, mirrored where the picture is smaller. A plan that trims looks at what
+plain bars and caption strips leave of a picture.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from .launder import jpeg
+from .margins import Box, content_box
 
 _INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -45,6 +47,7 @@ class ViewPlan:
         whole_jpeg: quality of the JPEG encoding that ends the whole-picture view; 0 for none.
         spread: whether a picture that is far from square gets several whole-picture views (see
             `whole_views`).
+        trim: whether bars and caption strips around a picture are left out (see `margins.content_box`).
     """
 
     size: int
@@ -53,6 +56,7 @@ class ViewPlan:
     native: int = 0
     whole_jpeg: int = 0
     spread: bool = False
+    trim: bool = False
 
     def __post_init__(self) -> None:
         if self.native not in _CENTRES:
@@ -74,32 +78,55 @@ class View:
     """
 
     kind: str
-    box: tuple[int, int, int, int]
+    box: Box
     rgb: np.ndarray
 
 
-def make_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
+def make_views(rgb: np.ndarray, plan: ViewPlan, box: Box | None = None) -> list[View]:
     """Cut the plan's views out of a picture.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
+        box: what `looked_at` says of it, where that is known.
 
     Returns:
         The whole-picture views first, then the native crops; crops that would repeat a box already
         taken are left out, so a small picture gives fewer.
     """
-    views = whole_views(rgb, plan)
-    taken = set()
+    box = box or looked_at(rgb, plan)
+    views, inside, taken = whole_views(rgb, plan, box), cut(rgb, box), set()
     for x, y in _CENTRES[plan.native]:
-        view = native_view(rgb, plan.size, x, y)
+        view = moved(native_view(inside, plan.size, x, y), box)
         if view.box not in taken:
             taken.add(view.box)
             views.append(view)
     return views
 
 
-def whole_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
-    """The plan's whole-picture views; none where it takes none.
+def looked_at(rgb: np.ndarray, plan: ViewPlan) -> Box:
+    """The part of a picture that a plan looks at: left, upper, right, lower; all of it, unless it trims.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+    """
+    return content_box(rgb) if plan.trim else (0, 0, rgb.shape[1], rgb.shape[0])
+
+
+def cut(rgb: np.ndarray, box: Box) -> np.ndarray:
+    """The pixels within a box, not copied."""
+    left, upper, right, lower = box
+    return rgb[upper:lower, left:right]
+
+
+def moved(view: View, box: Box) -> View:
+    """A view of what lies within a box of a picture, as a view of the picture."""
+    left, upper, right, lower = view.box
+    x, y = box[:2]
+    return replace(view, box=(left + x, upper + y, right + x, lower + y))
+
+
+def whole_views(rgb: np.ndarray, plan: ViewPlan, box: Box | None = None) -> list[View]:
+    """The plan's whole-picture views (see `make_views`); none where it takes none.
 
     One, of the centred square. Where the plan spreads them and the longer side is at least 1.25 times the
     shorter one, two squares, at both ends; from twice on three, at both ends and in the middle.
@@ -109,8 +136,11 @@ def whole_views(rgb: np.ndarray, plan: ViewPlan) -> list[View]:
     """
     if not plan.whole:
         return []
-    places = spread_places(*rgb.shape[:2]) if plan.spread else (0.5,)
-    return [whole_view(rgb, plan.size, plan.interpolation, plan.whole_jpeg, place=place) for place in places]
+    box = box or looked_at(rgb, plan)
+    inside = cut(rgb, box)
+    places = spread_places(*inside.shape[:2]) if plan.spread else (0.5,)
+    how = plan.size, plan.interpolation, plan.whole_jpeg
+    return [moved(whole_view(inside, *how, place=place), box) for place in places]
 
 
 def spread_places(height: int, width: int) -> tuple[float, ...]:

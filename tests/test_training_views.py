@@ -29,9 +29,10 @@ def originals() -> ModuleType:
     return module
 
 
-def file_of(width: int, height: int) -> bytes:
-    """A JPEG file of a drawn picture."""
-    return encode(shapes(width, height), "JPEG", quality=88)
+def file_of(width: int, height: int, bars: int = 0) -> bytes:
+    """A JPEG file of a drawn picture, with bars above and below it."""
+    rgb = np.pad(255 - shapes(width, height) // 2, ((bars, bars), (0, 0), (0, 0)))
+    return encode(rgb, "JPEG", quality=88)
 
 
 def reduced_file(rgb: np.ndarray) -> bytes:
@@ -41,15 +42,16 @@ def reduced_file(rgb: np.ndarray) -> bytes:
 
 def scanned(pixels: Pixels) -> np.ndarray:
     """The whole view that a scan takes."""
-    return make_views(pixels.rgb, ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG))[0].rgb
+    return make_views(pixels.rgb, ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG, trim=True))[0].rgb
 
 
 SHAPES = [(640, 427), (427, 640), (512, 512), (1600, 1201), (301, 224)]
 
 
+@pytest.mark.parametrize("bars", [0, 96])
 @pytest.mark.parametrize(("width", "height"), SHAPES)
-def test_whole_files_give_the_views_of_a_scan(width: int, height: int) -> None:
-    pixels = next(decode(file_of(width, height), frames=1))
+def test_whole_files_give_the_views_of_a_scan(width: int, height: int, bars: int) -> None:
+    pixels = next(decode(file_of(width, height, bars), frames=1))
     views = training_views(pixels, "full", 0, SIZE, "bicubic")
     assert np.array_equal(dict(views)["whole"], scanned(pixels))
     looked_at = make_views(pixels.rgb, ViewPlan(SIZE, **DEFAULT_MODES["standard"]))
@@ -59,9 +61,10 @@ def test_whole_files_give_the_views_of_a_scan(width: int, height: int) -> None:
     assert all(np.array_equal(rgb, view.rgb) for rgb, view in zip(found, looked_at, strict=True))
 
 
+@pytest.mark.parametrize("bars", [0, 96])
 @pytest.mark.parametrize(("width", "height"), SHAPES)
-def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int) -> None:
-    data = file_of(width, height)
+def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int, bars: int) -> None:
+    data = file_of(width, height, bars)
     ((name, cut),) = originals().cuts(data, ["whole"])
     ((kind, view),) = training_views(next(decode(cut, frames=1)), name, 0, SIZE, "bicubic")
     assert kind == "whole" and np.array_equal(view, scanned(next(decode(data, frames=1))))
@@ -69,13 +72,14 @@ def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int
 
 @pytest.mark.parametrize(("width", "height", "squares"), [(640, 427, 2), (427, 890, 3), (500, 450, 0)])
 @pytest.mark.parametrize("prefix", ["", "laundered-"])
+@pytest.mark.parametrize("bars", [0, 96])
 def test_cuts_of_originals_give_the_ends_that_a_scan_looks_at(
-    width: int, height: int, squares: int, prefix: str
+    width: int, height: int, squares: int, prefix: str, bars: int
 ) -> None:
-    script, data = originals(), file_of(width, height)
+    script, data = originals(), file_of(width, height, bars)
     pixels = next(decode(data, frames=1))
     rgb = copy_of(pixels, "full", 1)[0] if prefix else pixels.rgb
-    plan = ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG, spread=True)
+    plan = ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG, spread=True, trim=True)
     cuts = list(script.cuts(data, [prefix + name for name in script.ENDS]))
     assert [name for name, _ in cuts] == [prefix + name for name in script.ENDS[:squares]]
     for (name, cut), looked_at in zip(cuts, make_views(rgb, plan), strict=False):
