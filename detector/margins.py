@@ -1,7 +1,8 @@
-"""Margins: plain bars and caption strips that were put around a picture, and the part that they leave.
+"""Margins: bars, caption strips and plain pages that were put around a picture, and the part that they leave.
 
-Video players, social sites and meme makers set pictures on black or white. Looked at together with its bars,
-a picture is judged by them: a few plain squares in the place of what was made, or not made, by a model.
+Video players, social sites, meme makers and screenshots set pictures on black or white. Looked at together
+with what is around it, a picture is judged by that: plain squares and letters in the place of what was made,
+or not made, by a model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ _NEAR, _FAR = 12, 40
 _BLANK, _WRITTEN, _BEGUN = 0.95, 0.5, 0.4
 _GAP = 6  # lines at most between the last blank one and the picture: what encodings blur
 _SAMPLES = 512  # pixels of a line that are looked at, at least, where it has so many
+# A page: share of its pixels that are of its colour; of a row or column that has more than that on it; of the
+# one picture on it that is not of its colour, of the page that it takes, and of all that is on the page.
+_PLAIN, _DOTTED = 0.2, 0.02
+_FILLED, _SPACE, _MAIN = 0.85, 0.08, 0.6
 _LEAST, _SHARE = 64, 0.2  # sides of what is left, in pixels, and of the picture's
 _WORTH = 0.95  # strips that leave more of the area are left alone
 _GRID = 8  # of the blocks of JPEG
@@ -25,12 +30,16 @@ _ROUNDS = 4  # bars may stand within bars
 
 
 def content_box(rgb: np.ndarray) -> Box:
-    """What bars and caption strips leave of a picture: left, upper, right, lower; all of it without such.
+    """What bars, captions and a plain page leave of a picture: left, upper, right, lower; all, without such.
 
     A strip begins at an edge with a blank line of one colour. More blank lines follow, and lines with writing
     on that colour. It ends a few lines after a blank one, where for some way most pixels are of quite another
     colour. Plain backgrounds do not end so: what stands before them begins at a few pixels, and a gradient
     goes on slowly.
+
+    A page is of one colour in good part, and what is on it falls apart at its blank rows and columns: into
+    one rectangle that is filled, and holds most of it, and smaller things beside. Drawings on paper do not
+    fill a rectangle, nor do most things before a wall; of several pictures of like size none is taken out.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
@@ -48,6 +57,8 @@ def content_box(rgb: np.ndarray) -> Box:
         lower -= _strip(rgb[upper:lower, left:right][::-1])
         left += _strip(rgb[upper:lower, left:right].transpose(1, 0, 2))
         right -= _strip(rgb[upper:lower, left:right].transpose(1, 0, 2)[::-1])
+        a, b, c, d = _on_page(rgb[upper:lower, left:right])
+        left, upper, right, lower = left + a, upper + b, left + c, upper + d
         if before == (left, upper, right, lower):
             break
     sides = ((right - left, width), (lower - upper, height))
@@ -91,3 +102,46 @@ def _strip(lines: np.ndarray, block: int = 64) -> int:
     after = lines[thickness : thickness + max(8, count // 40)]
     goes_on = (alike(after) <= _WRITTEN).mean() >= 0.9 and (differences(after) > _FAR).mean() >= _BEGUN
     return thickness if goes_on else 0
+
+
+def _on_page(rgb: np.ndarray) -> Box:
+    """The one picture on a plain page; all of ``[height, width, 3]`` where it is no such page."""
+    height, width = rgb.shape[:2]
+    step = max(1, max(height, width) // _SAMPLES)
+    some = rgb[::step, ::step].astype(np.int32)
+    codes = (some // 8) @ np.array([1024, 32, 1])
+    counts = np.bincount(codes.ravel())
+    if counts.max() < _PLAIN * codes.size:
+        return 0, 0, width, height
+    colour = np.median(some[codes == counts.argmax()], axis=0)
+    filled = np.abs(some - colour).max(axis=2) > _NEAR
+    upper, lower, left, right = 0, filled.shape[0], 0, filled.shape[1]
+    for _ in range(_ROUNDS):
+        before = upper, lower, left, right
+        start, end = _largest_run(filled[upper:lower, left:right])
+        upper, lower = upper + start, upper + end
+        start, end = _largest_run(filled[upper:lower, left:right].T)
+        left, right = left + start, left + end
+        if before == (upper, lower, left, right):
+            break
+    inside = filled[upper:lower, left:right]
+    main = inside.sum() >= _MAIN * filled.sum() and inside.size >= _SPACE * filled.size
+    if not (main and inside.sum() >= _FILLED * inside.size > 0):
+        return 0, 0, width, height
+    # Up to the last pixels that were looked at: what lies between them and the next may be of the page.
+    return left * step, upper * step, (right - 1) * step + 1, (lower - 1) * step + 1
+
+
+def _largest_run(filled: np.ndarray) -> tuple[int, int]:
+    """Start and end of those rows of ``[n, m]``, dtype ``bool``, between blank ones, that hold most."""
+    rows = (
+        np.concatenate([[False], filled.mean(axis=1) > _DOTTED, [False]])
+        if filled.size
+        else np.zeros(2, bool)
+    )
+    runs = np.flatnonzero(rows[1:] != rows[:-1]).reshape(-1, 2)
+    if not len(runs):
+        return 0, len(filled)
+    held = [filled[start:end].sum() for start, end in runs]
+    start, end = runs[int(np.argmax(held))]
+    return int(start), int(end)

@@ -73,7 +73,7 @@ def _looks(card: Mapping[str, Any]) -> str:
     crops = {mode: entry["views"]["native"] for mode, entry in card["modes"].items()}
     found = card["measured_by"]
     trims = all(entry["views"].get("trim") for entry in card["modes"].values())
-    bars = " Bars and caption strips around a picture are left out." if trims else ""
+    bars = " Bars, captions and a plain page around a picture are left out." if trims else ""
     return (
         f"`fast` looks at the centred square; `standard` at {crops['standard']} native crops and, of a "
         "picture that is far from square, at several squares in place of the centred one; `thorough` at "

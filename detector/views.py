@@ -4,7 +4,7 @@
 and put through one JPEG encoding of fixed quality where the model was fitted on views encoded so (else its
 missing would tell containers, not makers, apart). ``native`` crops keep the traces of the making: cut at
 native resolution, never resampled, mirrored where the picture is smaller. A plan that trims looks at what
-plain bars and caption strips leave of a picture.
+plain bars, caption strips and a plain page leave of a picture.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ViewPlan:
         whole_jpeg: quality of the JPEG encoding that ends the whole-picture view; 0 for none.
         spread: whether a picture that is far from square gets several whole-picture views (see
             `whole_views`).
-        trim: whether bars and caption strips around a picture are left out (see `margins.content_box`).
+        trim: whether bars, captions and a page around a picture are left out (see `margins.content_box`).
     """
 
     size: int

@@ -1,4 +1,4 @@
-"""Bars and captions around a picture are found, and plain backgrounds are not taken for them."""
+"""Bars, captions and pages around a picture are found, and plain backgrounds are not taken for them."""
 
 from __future__ import annotations
 
@@ -98,6 +98,38 @@ def test_captions_are_found(above: bool) -> None:
     parts = [np.asarray(strip), picture]
     box = content_box(np.concatenate(parts if above else parts[::-1]))
     assert box == ((0, 80, 400, 380) if above else (0, 0, 400, 300))
+
+
+def page(*pictures: np.ndarray, background: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """A screenshot: a tool bar, pictures beside one another, lines of text at their right and below."""
+    ink = BLACK if sum(background) > 384 else WHITE
+    image = Image.new("RGB", (1200, 800), background)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, 1200, 40), fill=(200, 205, 210))
+    for i, picture in enumerate(pictures):
+        image.paste(Image.fromarray(picture), (104 + 424 * i, 96))
+    font = ImageFont.load_default(18)
+    for i in range(12):
+        draw.text((960, 110 + 30 * i), "what people say of it"[: 8 + i], ink, font)
+    draw.text((104, 700), "3,141 views   592 comments   share   save", ink, font)
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("background", [WHITE, (24, 26, 30), (230, 220, 200)])
+@pytest.mark.parametrize("quality", [0, 85])
+def test_the_picture_on_a_page_is_found(background: tuple[int, int, int], quality: int) -> None:
+    picture = np.maximum(shapes(760, 560), 70)
+    shot = page(picture, background=background)
+    found = content_box(jpeg(shot, quality) if quality else shot)
+    assert max(abs(a - b) for a, b in zip(found, (104, 96, 864, 656), strict=True)) <= 8
+    left, upper, right, lower = found
+    assert quality or (left >= 104 and upper >= 96 and right <= 864 and lower <= 656)
+
+
+def test_of_several_pictures_on_a_page_none_is_taken_out() -> None:
+    shot = page(noise(300, 300), noise(300, 300, seed=1))
+    left, upper, right, lower = content_box(shot)
+    assert left <= 104 and upper <= 96 and right >= 828 and lower >= 396  # both of them stay
 
 
 def drawing(background: tuple[int, int, int]) -> np.ndarray:
