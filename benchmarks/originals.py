@@ -11,8 +11,8 @@ pixels (bicubic), saved as JPEG quality 90 with 4:2:0; of a picture far from squ
 its ends too. A tile is 256 pixels square, at native resolution, on the 16-pixel grid; there are three of a
 picture, each from another place. Bars, captions and pages around a picture are left out of all of these. Of
 lossless originals four in five pass through a JPEG of random quality first. Laundered cuts are made of the
-original after a random history at full size, as files have one in life: laundering a small cut is harsher. They
-stand in the index as laundered already.
+original after a random history at full size, as files have one in life: laundering a small cut is harsher.
+They stand in the index as laundered already.
 
 The first 3,000 to be laundered are originals that the corpus left out; then any. In each choice, large
 repositories count by the square root of their size.

@@ -12,7 +12,7 @@ def cautions(width: int, height: int, whole: np.ndarray) -> list[str]:
     """Warnings for a picture, each ``slug: text``; they never change a score.
 
     Args:
-        width, height: of the picture, in pixels.
+        width, height: of the picture, or of what is looked at of it, in pixels.
         whole: its whole-picture view, ``[size, size, 3]``, dtype ``uint8``.
     """
     found = []

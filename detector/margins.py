@@ -18,7 +18,7 @@ _NEAR, _FAR = 12, 40
 # and share that are not in the line where the picture begins.
 _BLANK, _WRITTEN, _BEGUN = 0.95, 0.5, 0.4
 _GAP = 6  # lines at most between the last blank one and the picture: what encodings blur
-_SAMPLES = 512  # pixels of a line that are looked at, at least, where it has so many
+_SAMPLES = 512  # pixels of a line that are looked at, about
 # A page: share of its pixels that are of its colour; of a row or column that has more than that on it; of the
 # one picture on it that is not of its colour, of the page that it takes, and of all that is on the page.
 _PLAIN, _DOTTED = 0.2, 0.02
@@ -107,14 +107,15 @@ def _strip(lines: np.ndarray, block: int = 64) -> int:
 def _on_page(rgb: np.ndarray) -> Box:
     """The one picture on a plain page; all of ``[height, width, 3]`` where it is no such page."""
     height, width = rgb.shape[:2]
-    step = max(1, max(height, width) // _SAMPLES)
-    some = rgb[::step, ::step].astype(np.int32)
-    codes = (some // 8) @ np.array([1024, 32, 1])
+    step = -(-max(height, width) // _SAMPLES)
+    some = rgb[::step, ::step]
+    red, green, blue = (np.uint16(some[..., channel] >> 3) for channel in range(3))
+    codes = red << 10 | green << 5 | blue
     counts = np.bincount(codes.ravel())
     if counts.max() < _PLAIN * codes.size:
         return 0, 0, width, height
     colour = np.median(some[codes == counts.argmax()], axis=0)
-    filled = np.abs(some - colour).max(axis=2) > _NEAR
+    filled = np.abs(some.astype(np.int16) - np.int16(colour)).max(axis=2) > _NEAR
     upper, lower, left, right = 0, filled.shape[0], 0, filled.shape[1]
     for _ in range(_ROUNDS):
         before = upper, lower, left, right
@@ -134,11 +135,7 @@ def _on_page(rgb: np.ndarray) -> Box:
 
 def _largest_run(filled: np.ndarray) -> tuple[int, int]:
     """Start and end of those rows of ``[n, m]``, dtype ``bool``, between blank ones, that hold most."""
-    rows = (
-        np.concatenate([[False], filled.mean(axis=1) > _DOTTED, [False]])
-        if filled.size
-        else np.zeros(2, bool)
-    )
+    rows = np.concatenate([[False], filled.mean(axis=1) > _DOTTED, [False]])
     runs = np.flatnonzero(rows[1:] != rows[:-1]).reshape(-1, 2)
     if not len(runs):
         return 0, len(filled)

@@ -129,6 +129,23 @@ def test_the_same_picture_scores_the_same_in_any_company(pictures: Path) -> None
         assert one.logit == pytest.approx(other.logit, abs=1e-4)
 
 
+def test_what_is_around_a_picture_is_not_judged(tmp_path: Path) -> None:
+    picture = 255 - shapes(480, 320, seed=4) // 2
+    page = np.full((640, 1200, 3), 250, np.uint8)
+    page[:40] = 90
+    page[120:440, 200:680] = picture
+    page[480:490, 200:520:3] = 0
+    guises = {"alone": picture, "barred": np.pad(picture, ((160, 160), (0, 0), (0, 0))), "page": page}
+    for name, rgb in guises.items():
+        (tmp_path / f"{name}.png").write_bytes(encode(rgb))
+    done = aidetect("scan", *(tmp_path / f"{n}.png" for n in guises), "--device", "cpu", "--format", "json")
+    alone, barred, page_of_it = json.loads(done.stdout)["records"]
+    assert barred["logit"] == alone["logit"]
+    assert [view["box"][1] - 160 for view in barred["views"]] == [v["box"][1] for v in alone["views"]]
+    assert page_of_it["logit"] == pytest.approx(alone["logit"], abs=1)
+    assert all(v["box"][0] >= 200 and v["box"][2] <= 680 for v in page_of_it["views"])
+
+
 def test_the_shipped_card_is_complete() -> None:
     card = read_model_card(DEFAULT_MODEL)
     assert len(verify_model(card)) >= 2
