@@ -224,15 +224,16 @@ def main() -> None:
 
     for name in CUTS:
         (arguments.output / name).mkdir(parents=True, exist_ok=True)
-    # The whole view is written last: where it is, the others are.
-    last = [prefix + "whole" for prefix in ("", LAUNDERED)]
-    unmade = [
-        r for r in there if any(not path(r, n).exists() for n in last if n in wanted.get(r["sha256"], []))
-    ]
-    for row, data in found(arguments.mirrors, unmade):
-        names = [name for name in wanted[row["sha256"]] if not path(row, name).exists()]
+
+    def unmade(row: Row) -> list[str]:
+        """Cuts wanted of those copies whose whole view, which is written last, is not there yet."""
+        made = {prefix for prefix in ("", LAUNDERED) if path(row, prefix + "whole").exists()}
+        wants = wanted.get(row["sha256"], [])
+        return [name for name in wants if (LAUNDERED if name.startswith(LAUNDERED) else "") not in made]
+
+    for row, data in found(arguments.mirrors, [row for row in there if unmade(row)]):
         try:
-            for name, cut in cuts(data, names):
+            for name, cut in cuts(data, unmade(row)):
                 path(row, name).write_bytes(cut)
         except (InputError, OSError, ValueError, SyntaxError) as error:
             print(f"{row['repo']}: {row['path']}: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ from .errors import InputError
 from .launder import jpeg, launder
 from .pixels import Pixels, decode
 from .tower import Tower
-from .views import ViewPlan, make_views, native_view, whole_view, whole_views
+from .views import ViewPlan, looked_at, make_views, native_view, whole_view, whole_views
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -161,12 +161,13 @@ def training_views(
         ending = {"quality": WHOLE_JPEG} if copy else {"grid": WHOLE_GRID}
         return [(view, whole_view(rgb, size, interpolation, **ending).rgb)]
     plan = ViewPlan(size, interpolation, **STANDARD)
-    views = [(v.kind, v.rgb) for v in make_views(rgb, plan)]
+    box = looked_at(rgb, plan)
+    views = [(v.kind, v.rgb) for v in make_views(rgb, plan, box)]
     wholes = [i for i, (kind, _) in enumerate(views) if kind == "whole"]
     if len(wholes) > 1:
         for i in wholes:
             views[i] = ("end", views[i][1])
-        (centred,) = whole_views(rgb, replace(plan, spread=False))
+        (centred,) = whole_views(rgb, replace(plan, spread=False), box)
         views.insert(0, ("whole", centred.rgb))
     return views
 

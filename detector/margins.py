@@ -18,6 +18,7 @@ _NEAR, _FAR = 12, 40
 # and share that are not in the line where the picture begins.
 _BLANK, _WRITTEN, _BEGUN = 0.95, 0.5, 0.4
 _GAP = 6  # lines at most between the last blank one and the picture: what encodings blur
+_BLOCK = 64  # lines looked at in one go
 _SAMPLES = 512  # pixels of a line that are looked at, about
 # A page: share of its pixels that are of its colour; of a row or column that has more than that on it; of the
 # one picture on it that is not of its colour, of the page that it takes, and of all that is on the page.
@@ -69,7 +70,7 @@ def content_box(rgb: np.ndarray) -> Box:
     return left, upper, right, lower
 
 
-def _strip(lines: np.ndarray, block: int = 64) -> int:
+def _strip(lines: np.ndarray) -> int:
     """How many of the first of ``[n, m, 3]`` lines are a strip that may be taken away."""
     count, length = lines.shape[:2]
     lines = lines[:, :: max(1, length // _SAMPLES)]
@@ -84,8 +85,8 @@ def _strip(lines: np.ndarray, block: int = 64) -> int:
     if alike(lines[:1])[0] < _BLANK:
         return 0
     blank = 0
-    for start in range(0, count, block):
-        shares = alike(lines[start : start + block])
+    for start in range(0, count, _BLOCK):
+        shares = alike(lines[start : start + _BLOCK])
         ended = np.flatnonzero(shares < _WRITTEN)
         within = shares[: ended[0]] if len(ended) else shares
         blanks = np.flatnonzero(within >= _BLANK)
