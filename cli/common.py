@@ -6,8 +6,8 @@ import contextlib
 import enum
 import functools
 import os
+import secrets
 import sys
-import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -221,25 +221,37 @@ def use_colour(stream: IO[Any]) -> bool:
 
 
 @contextlib.contextmanager
+def part_beside(target: Path) -> Iterator[Path]:
+    """An empty hidden file in the target's folder, gone in the end if it has not been given another name.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    # The name comes first, so that an interruption right after the making finds it.
+    part = target.parent / f".aidetect-{secrets.token_hex(8)}.part"
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        yield part
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[str]]:
     """A text file that appears under its name whole, or not at all."""
-    try:
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent or Path(), prefix=f".{path.name}.", suffix=".part"
-        )
-    except OSError as error:
-        raise CommandError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            yield stream
+    with contextlib.ExitStack() as stack:
+        try:
+            part = stack.enter_context(part_beside(path))
+            stream = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror}") from None
+        yield stream
+        stream.close()
         mask = os.umask(0)
         os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+        part.chmod(0o666 & ~mask)
+        part.replace(path)
 
 
 def progress_bar(total: int | None, quiet: bool, unit: str = " images") -> Any:

@@ -7,7 +7,6 @@ import math
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,18 +201,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"cannot make the folder {path}: {reason(error)}") from None
-
-
-@contextlib.contextmanager
-def part_beside(target: Path) -> Iterator[Path]:
-    """An empty hidden file in the target's folder, gone in the end if `publish` has not taken it."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".aidetect-", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def publish(part: Path, target: Path, overwrite: bool = False) -> None:
