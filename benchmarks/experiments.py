@@ -21,7 +21,7 @@ import numpy as np
 from aidetect.detector.attribution import OTHER, family_of
 from aidetect.detector.base import FILE, read_base
 from aidetect.detector.dataset import Example, read_index
-from aidetect.detector.evaluation import CUTS, MIX
+from aidetect.detector.evaluation import CUTS, MIX, REWORK
 from aidetect.detector.features import FeatureCache, Sample, Vectors, request
 from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
@@ -29,7 +29,7 @@ from aidetect.detector.model import read_model_card, tower_reference, verify_mod
 from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind, in_fit, mean_logit
 
 BLOCKS = 12  # of the towers named ViT-B
-CONDITIONS = ("clean", MIX, CUTS)
+CONDITIONS = ("clean", MIX, CUTS, REWORK)
 Logits = dict[tuple[str, int], float]
 
 

@@ -12,7 +12,8 @@ its ends too. A tile is 256 pixels square, at native resolution, on the 16-pixel
 picture, each from another place. Bars, captions and pages around a picture are left out of all of these. Of
 lossless originals four in five pass through a JPEG of random quality first. Laundered cuts are made of the
 original after a random history at full size, as files have one in life: laundering a small cut is harsher.
-They stand in the index as laundered already.
+They stand in the index as laundered already. So do cuts of originals that were reworked (sharpened, tinted,
+enlarged, turned ...): the centred square and two tiles, of as many AI pictures as real ones.
 
 The first 3,000 to be laundered are originals that the corpus left out; then any. In each choice, large
 repositories count by the square root of their size.
@@ -37,10 +38,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from aidetect.detector.dataset import REWORKED
 from aidetect.detector.errors import InputError
-from aidetect.detector.features import WHOLE_JPEG, copy_of
+from aidetect.detector.features import WHOLE_JPEG, copy_of, random_source
 from aidetect.detector.margins import content_box
-from aidetect.detector.pixels import decode
+from aidetect.detector.pixels import Pixels, decode
+from aidetect.detector.rework import rework
 from aidetect.detector.views import cut as cut_out
 from aidetect.detector.views import spread_places, whole_view
 
@@ -49,10 +52,11 @@ COLUMNS = tuple("file member view label generator source content repo path copie
 SHORT, TILE, GRID = 224, 256, 16
 TILES = ("tile", "tile-2", "tile-3")
 ENDS = ("end", "end-2", "end-3")
-LAUNDERED = "laundered-"
-CUTS = tuple(prefix + name for prefix in ("", LAUNDERED) for name in ("whole", *ENDS, *TILES))
 FIRST = 3000  # of the originals that the corpus left out, laundered before any other
-FILE_COPY = 2  # copy 1 is the laundered small cut
+# Prefixes of names of cuts, and what an index calls such copies; 1 is the laundered small cut.
+CLEAN, LAUNDERED, CHANGED = "", "laundered-", "reworked-"
+COPIES = {CLEAN: 0, LAUNDERED: 2, CHANGED: REWORKED}
+CUTS = tuple(prefix + name for prefix in COPIES for name in ("whole", *ENDS, *TILES))
 # Labelled AI, but screenshots of a program: the ones among all pictures of their repository, by eye.
 _COMFY = "comfyanonymous/ComfyUI_examples"
 MISLABELLED = {
@@ -100,11 +104,11 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
         InputError, OSError, ValueError, SyntaxError: the original cannot be read.
     """
     pixels = next(decode(data, frames=1))
-    for copy, prefix in enumerate(("", LAUNDERED)):
-        wanted = [name for name in names if name.startswith(LAUNDERED) == bool(copy)]
+    for prefix in COPIES:
+        wanted = [name for name in names if prefix_of(name) == prefix]
         if not wanted:
             continue
-        rgb, rng = copy_of(pixels, "full", copy)
+        rgb, rng = copied(pixels, prefix)
         rgb = cut_out(rgb, content_box(rgb))
         for name, place in ends(*rgb.shape[:2]):
             if prefix + name in wanted:
@@ -115,6 +119,14 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
                 yield prefix + name, cut
         if prefix + "whole" in wanted:
             yield prefix + "whole", reduced(rgb)
+
+
+def copied(pixels: Pixels, prefix: str) -> tuple[np.ndarray, np.random.Generator]:
+    """An original as it is, laundered or reworked, and the random source of its cuts."""
+    if prefix == CHANGED:
+        rng = random_source(pixels, REWORKED)
+        return rework(pixels.rgb, rng), rng
+    return copy_of(pixels, "full", int(prefix == LAUNDERED))
 
 
 def ends(height: int, width: int) -> list[tuple[str, float]]:
@@ -159,7 +171,12 @@ def table(path: Path) -> list[Row]:
 
 def view_of(name: str) -> str:
     """View (see `dataset.Example`) of a cut, by its name."""
-    return name.removeprefix(LAUNDERED).split("-")[0]
+    return name.removeprefix(prefix_of(name)).split("-")[0]
+
+
+def prefix_of(name: str) -> str:
+    """Which of the `COPIES` a cut is of, by its name."""
+    return next((prefix for prefix in (LAUNDERED, CHANGED) if name.startswith(prefix)), CLEAN)
 
 
 def original(row: Row) -> tuple[str, str]:
@@ -179,13 +196,15 @@ def in_order(rows: list[Row]) -> list[Row]:
     return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def chosen(there: list[Row], index: list[Row], clean: int, laundered: int) -> dict[str, list[str]]:
+def chosen(
+    there: list[Row], index: list[Row], clean: int, laundered: int, reworked: int
+) -> dict[str, list[str]]:
     """Names of the cuts wanted of each original, by its SHA-256.
 
     Args:
         there: originals that are at hand.
         index: rows of the corpus.
-        clean, laundered: originals of which clean or laundered cuts are made, at most so many.
+        clean, laundered, reworked: originals of which such cuts are made, at most so many.
     """
     used = {original(row) for row in index}
     tiled = {original(row) for row in index if row["view"] == "tile"}
@@ -193,12 +212,16 @@ def chosen(there: list[Row], index: list[Row], clean: int, laundered: int) -> di
     first = in_order([row for row in there if original(row) not in used])[:FIRST]
     other = [row for row in any_of_them if row not in first]
     wanted: dict[str, list[str]] = {}
-    for prefix, rows in (("", any_of_them[:clean]), (LAUNDERED, (first + other)[:laundered])):
+    for prefix, rows in ((CLEAN, any_of_them[:clean]), (LAUNDERED, (first + other)[:laundered])):
         for row in rows:
             names = ["whole", *ENDS]  # ends where there are such
             # The corpus's tile is the first of three, where it has one.
             names += TILES if prefix or original(row) not in tiled else TILES[1:]
             wanted.setdefault(row["sha256"], []).extend(prefix + name for name in names)
+    for label in ("ai", "real"):
+        for row in in_order([row for row in there if row["label"] == label])[: reworked // 2]:
+            names = ["whole", *TILES[:2]]
+            wanted.setdefault(row["sha256"], []).extend(CHANGED + name for name in names)
     return wanted
 
 
@@ -212,11 +235,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--clean", type=int, default=20000, help="cut at most so many as they are")
     parser.add_argument("--laundered", type=int, default=9000, help="cut at most so many laundered")
+    parser.add_argument("--reworked", type=int, default=2700, help="cut at most so many reworked")
     arguments = parser.parse_args()
 
     index, listed = (table(arguments.corpus / name) for name in ("index.csv", "originals.csv"))
     there = [row for row, _ in found(arguments.mirrors, listed)]
-    wanted = chosen(there, index, arguments.clean, arguments.laundered)
+    wanted = chosen(there, index, arguments.clean, arguments.laundered, arguments.reworked)
 
     def path(row: Row, name: str) -> Path:
         suffix = "webp" if view_of(name) == "tile" else "jpg"
@@ -227,9 +251,8 @@ def main() -> None:
 
     def unmade(row: Row) -> list[str]:
         """Cuts wanted of those copies whose whole view, which is written last, is not there yet."""
-        made = {prefix for prefix in ("", LAUNDERED) if path(row, prefix + "whole").exists()}
-        wants = wanted.get(row["sha256"], [])
-        return [name for name in wants if (LAUNDERED if name.startswith(LAUNDERED) else "") not in made]
+        made = {prefix for prefix in COPIES if path(row, prefix + "whole").exists()}
+        return [name for name in wanted.get(row["sha256"], []) if prefix_of(name) not in made]
 
     for row, data in found(arguments.mirrors, [row for row in there if unmade(row)]):
         try:
@@ -249,7 +272,7 @@ def main() -> None:
         for row in there:
             for name in wanted.get(row["sha256"], []):
                 if path(row, name).exists():
-                    laundered = FILE_COPY if name.startswith(LAUNDERED) else 0
+                    laundered = COPIES[prefix_of(name)]
                     file = path(row, name).relative_to(arguments.output)
                     cell = {"file": file, "view": view_of(name), "copies": "0", "laundered": str(laundered)}
                     writer.writerow({**row, **cell})

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from aidetect.detector.metrics import Rate
     from aidetect.detector.model import Thresholds
 
+_CONDITIONS = [*SWEEP, "mix", "rework"]
+
 
 def _named_files(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
@@ -68,14 +70,14 @@ class _Outcome:
 
 @click.command(context_settings=CONTEXT)
 @picture_options
-@click.option("--sweep", is_flag=True, help="All conditions, the random mix among them.")
+@click.option("--sweep", is_flag=True, help="All conditions, the random ones (mix, rework) among them.")
 @click.option(
     "--condition",
     "conditions",
     multiple=True,
-    type=click.Choice([*SWEEP, "mix"]),
+    type=click.Choice(_CONDITIONS),
     metavar="NAME",
-    help=f"How pictures are laundered before scoring (repeatable): {', '.join(SWEEP)}, mix.  "
+    help=f"What is done to pictures before scoring (repeatable): {', '.join(_CONDITIONS)}.  "
     "[default: clean, mix]",
 )
 @click.option(
@@ -157,7 +159,7 @@ def evaluate(**options: Any) -> None:
 
 def _conditions(options: dict[str, Any]) -> list[str]:
     """Conditions asked for, each once."""
-    asked = [*SWEEP, "mix"] if options["sweep"] else list(options["conditions"]) or ["clean", "mix"]
+    asked = _CONDITIONS if options["sweep"] else list(options["conditions"]) or ["clean", "mix"]
     if options["scores"] and "clean" not in asked:
         raise CommandError("--scores compares clean pictures: add --condition clean")
     return list(dict.fromkeys(asked))

@@ -12,6 +12,8 @@ from pathlib import Path
 from .errors import AidetectError, InputError
 from .source import IMAGE_SUFFIXES, WalkOptions, walk
 
+REWORKED = 3  # what an index calls a copy that was reworked (see `rework`) and not laundered
+
 
 @dataclass(frozen=True)
 class Example:
@@ -30,7 +32,8 @@ class Example:
         original: path of the picture (or of the one that a cut was made from) within its group, folder or
             index; it tells pictures apart in files that travel with a model, where ``path`` must not stand.
         copies: most laundered copies that training makes of it; ``None`` for as many as it makes of any.
-        laundered: number of the laundered copy that it is already (no others are made of it); 0 for none.
+        laundered: number of the laundered copy that it is already (no others are made of it), `REWORKED` for
+            a reworked one; 0 for none.
     """
 
     path: Path
@@ -102,7 +105,7 @@ def read_index(path: Path) -> list[Example]:
 
     Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``,
     ``copies``, the most laundered copies that training makes of a row, and ``laundered``, the number of the
-    laundered copy that the row's picture is already.
+    laundered copy that the row's picture is already (`REWORKED` for one that was reworked).
 
     Raises:
         AidetectError: the file cannot be read or a row lacks what it needs.

@@ -35,6 +35,7 @@ from .metrics import (
     threshold_at_fpr,
 )
 from .pixels import Pixels, decode
+from .rework import rework
 from .source import Source
 from .views import ViewPlan, native_view, whole_view
 
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 MIX = "mix"
 CUTS = "mix-cuts"  # held-out cuts that training laundered as they are, small already
-CONDITIONS = (*SWEEP, MIX)
+REWORK = "rework"  # sharpened, tinted, enlarged, turned ...: done on purpose
+CONDITIONS = (*SWEEP, MIX, REWORK)
 POLISHED = "polished-"
 
 
@@ -132,7 +134,7 @@ def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
         condition: one of `CONDITIONS`.
-        key: what the random history of ``mix`` depends on (see `Pixels.key`).
+        key: what the random histories of ``mix`` and ``rework`` depend on (see `Pixels.key`).
         view: as for `Example`; it bounds how far ``mix`` shrinks.
 
     Raises:
@@ -141,10 +143,12 @@ def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> 
     """
     check_conditions([condition])
     try:
-        if condition != MIX:
+        if condition in SWEEP:
             return SWEEP[condition](rgb)
-        seed = hashlib.sha256(f"{key}/{MIX}".encode()).digest()
+        seed = hashlib.sha256(f"{key}/{condition}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
+        if condition == REWORK:
+            return rework(rgb, rng)
         return launder(rgb, rng, smallest_scale=SMALLEST_SCALE[view])
     except (OSError, ValueError, MemoryError) as error:
         raise InputError("not_launderable", f"cannot be put through {condition}: {error}") from None

@@ -124,15 +124,20 @@ class FeatureCache:
         self._db.close()
 
 
+def random_source(pixels: Pixels, copy: int) -> np.random.Generator:
+    """What chance is drawn from for a copy of a picture; it depends on the pixels and the number alone."""
+    seed = hashlib.sha256(f"{pixels.key}/{copy}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(seed[:8], "little"))
+
+
 def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random.Generator]:
     """The laundered (or, for copy 0, format-aligned) copy of a picture, and its random source.
 
-    The history depends on the pixels and the copy's number alone. Copy 0 of a picture from a lossless
+    The history comes from `random_source`. Copy 0 of a picture from a lossless
     container becomes, four times in five, a JPEG of quality 82 to 97, so that the container cannot
     stand for the class; tiles and reduced pictures were so treated when they were cut.
     """
-    seed = hashlib.sha256(f"{pixels.key}/{copy}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
+    rng = random_source(pixels, copy)
     if copy:
         return launder(pixels.rgb, rng, smallest_scale=SMALLEST_SCALE[view]), rng
     if view == "full" and pixels.format in _LOSSLESS and rng.random() < 0.8:

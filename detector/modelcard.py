@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .evaluation import CUTS, MIX, Category, Condition, Evaluation
+from .evaluation import CUTS, MIX, REWORK, Category, Condition, Evaluation
 from .metrics import Rate
 
 FILE = "MODEL_CARD.md"
@@ -24,8 +24,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"# {card['name']}",
         f"Fitted {card['date']} on {training['fitted']} views of {training['pictures']} pictures from "
         f"{training['groups']} repositories, measured on {training['views']} (copies: "
-        f"{', '.join(map(str, training['copies']))}; 0 is the clean one, others are laundered at random). "
-        f"Data SHA-256 `{training['sha256'][:16]}`.",
+        f"{', '.join(map(str, training['copies']))}; 0 is the clean one, others are laundered or reworked at "
+        f"random). Data SHA-256 `{training['sha256'][:16]}`.",
         f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}; standardised, then multiplied "
         f"by {_numbers(recipe['emphasis_whole'])} (whole) or {_numbers(recipe['emphasis_native'])} (native): "
         "class tokens of the earlier blocks, class tokens of the last quarter, means.\n"
@@ -39,10 +39,12 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
         f"no repository on both sides). `{MIX}`: pictures laundered at random as whole files, as life does "
-        f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher. The "
-        "thresholds and the calibration come from the same held-out scores (the `ai` threshold is the "
-        "highest of those that each condition's reals give), so rates at the thresholds are slightly "
-        f"optimistic. {_looks(card)} In brackets: 95 % Wilson interval. `*`: fewer than 30 pictures.",
+        f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher; "
+        f"`{REWORK}` (where there are such): sharpened, tinted, enlarged, turned, photographed from a "
+        "screen and the like at random, and saved. The thresholds and the calibration come from the same "
+        "held-out scores (the `ai` threshold is the highest of those that each condition's reals give), so "
+        f"rates at the thresholds are slightly optimistic. {_looks(card)} In brackets: 95 % Wilson "
+        "interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard

@@ -17,9 +17,9 @@ from . import modelcard
 from .attribution import family_of, fit_families
 from .base import FILE as BASE_FILE
 from .checksum import file_sha256
-from .dataset import Example
+from .dataset import REWORKED, Example
 from .errors import AidetectError
-from .evaluation import CUTS, MIX, Evaluation, Scored, evaluate
+from .evaluation import CUTS, MIX, REWORK, Evaluation, Scored, evaluate
 from .features import STANDARD, WHOLE_JPEG, Sample, Vectors
 from .fit import balanced_weights, fit_pair, group_folds, platt
 from .heldout import FILE as HELD_OUT_FILE
@@ -110,9 +110,13 @@ class Recipe:
 
 
 def condition_of(example: Example, copy: int) -> str:
-    """``clean``, `MIX` for a copy laundered as a whole file, `CUTS` for one laundered as a small cut."""
+    """``clean``, `MIX` for a copy laundered as a whole file, `CUTS` for one laundered as a small cut,
+    `REWORK` for one that was reworked.
+    """
     if not copy:
         return "clean"
+    if example.laundered == REWORKED:
+        return REWORK
     return MIX if example.laundered or example.view == "full" else CUTS
 
 

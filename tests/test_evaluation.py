@@ -175,11 +175,12 @@ def test_limit_takes_the_same_pictures_of_each_source() -> None:
 # --- laundering -------------------------------------------------------------------------------------
 
 
-def test_mix_depends_on_the_picture_alone() -> None:
+@pytest.mark.parametrize("condition", ["mix", "rework"])
+def test_random_conditions_depend_on_the_picture_alone(condition: str) -> None:
     rgb = shapes(120, 90)
-    once = evaluation.laundered(rgb, "mix", "key")
-    assert np.array_equal(once, evaluation.laundered(rgb, "mix", "key"))
-    others = [evaluation.laundered(rgb, "mix", f"key{i}") for i in range(4)]
+    once = evaluation.laundered(rgb, condition, "key")
+    assert np.array_equal(once, evaluation.laundered(rgb, condition, "key"))
+    others = [evaluation.laundered(rgb, condition, f"key{i}") for i in range(4)]
     assert any(o.shape != once.shape or not np.array_equal(o, once) for o in others)
 
 

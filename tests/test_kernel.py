@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from aidetect.detector.dataset import Example
+from aidetect.detector.dataset import REWORKED, Example
 from aidetect.detector.errors import ModelError
-from aidetect.detector.evaluation import CUTS, MIX
+from aidetect.detector.evaluation import CUTS, MIX, REWORK
 from aidetect.detector.fit import fit_pair
 from aidetect.detector.probe import Kernel, Probe, load_probes, probe_tensors, rounded
 from aidetect.detector.train import condition_of
@@ -170,3 +171,5 @@ def test_conditions_of_copies(tmp_path: Path) -> None:
     file = Example(tmp_path / "x.png", 1, "g", "s", "s", view="tile", laundered=2)
     assert [condition_of(e, 0) for e in (full, cut)] == ["clean", "clean"]
     assert [condition_of(e, 2) for e in (full, cut, file)] == [MIX, CUTS, MIX]
+    changed = replace(file, laundered=REWORKED)
+    assert [condition_of(e, REWORKED) for e in (full, changed)] == [MIX, REWORK]

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from conftest import encode, shapes
 
-from aidetect.detector.features import WHOLE_JPEG, copy_of, training_views
+from aidetect.detector.dataset import REWORKED
+from aidetect.detector.features import WHOLE_JPEG, copy_of, random_source, training_views
 from aidetect.detector.launder import jpeg
 from aidetect.detector.pixels import Pixels, decode
+from aidetect.detector.rework import rework
 from aidetect.detector.train import DEFAULT_MODES
 from aidetect.detector.views import ViewPlan, make_views
 
@@ -68,6 +70,35 @@ def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int
     ((name, cut),) = originals().cuts(data, ["whole"])
     ((kind, view),) = training_views(next(decode(cut, frames=1)), name, 0, SIZE, "bicubic")
     assert kind == "whole" and np.array_equal(view, scanned(next(decode(data, frames=1))))
+
+
+@pytest.mark.parametrize("bars", [0, 96])
+def test_cuts_of_reworked_originals_are_those_of_the_reworked_picture(bars: int) -> None:
+    script, data = originals(), file_of(640, 427, bars)
+    pixels = next(decode(data, frames=1))
+    rgb = rework(pixels.rgb, random_source(pixels, REWORKED))
+    assert np.array_equal(script.copied(pixels, "reworked-")[0], rgb)
+    (whole,) = make_views(rgb, ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG, trim=True))
+    ((name, cut),) = script.cuts(data, ["reworked-whole"])
+    ((_, view),) = training_views(next(decode(cut, frames=1)), script.view_of(name), 0, SIZE, "bicubic")
+    assert np.array_equal(view, whole.rgb)
+
+
+def test_as_many_ai_as_real_originals_are_reworked() -> None:
+    script = originals()
+    there = [
+        {"sha256": f"{label}{i}", "label": label, "repo": f"{label}{i % 3}", "path": str(i)}
+        for label, count in (("ai", 20), ("real", 9))
+        for i in range(count)
+    ]
+    wanted = script.chosen(there, [], 0, 0, 10)
+    assert {name for names in wanted.values() for name in names} == {
+        f"reworked-{name}" for name in ("whole", "tile", "tile-2")
+    }
+    assert sorted(key.rstrip("0123456789") for key in wanted) == ["ai"] * 5 + ["real"] * 5
+    both = script.chosen(there, [], 20, 0, 10)
+    assert all(set(names) <= set(both[key]) for key, names in wanted.items() if key in both)
+    assert {script.prefix_of(name) for names in both.values() for name in names} == {"", "reworked-"}
 
 
 @pytest.mark.parametrize(("width", "height", "squares"), [(640, 427, 2), (427, 890, 3), (500, 450, 0)])

@@ -1,0 +1,84 @@
+"""Reworking: deterministic, of valid pictures, and blind to what it reworks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import gradient, shapes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aidetect.detector import rework as module
+from aidetect.detector.rework import LARGEST, WAYS, rework
+
+PICTURE = shapes(160, 120)
+
+
+def is_picture(rgb: np.ndarray) -> bool:
+    return rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and min(rgb.shape) > 0
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32))
+def test_same_seed_same_picture(seed: int) -> None:
+    before = PICTURE.copy()
+    first = rework(PICTURE, np.random.default_rng(seed))
+    assert np.array_equal(first, rework(PICTURE, np.random.default_rng(seed)))
+    assert is_picture(first)
+    assert np.array_equal(PICTURE, before)
+
+
+@settings(max_examples=80)
+@given(seed=st.integers(0, 2**32), height=st.integers(1, 90), width=st.integers(1, 90))
+def test_small_pictures_survive(seed: int, height: int, width: int) -> None:
+    assert is_picture(rework(gradient(height, width), np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("shape", [(1, 20000), (20000, 1), (3000, 2000)])
+def test_what_is_large_is_scaled_down(shape: tuple[int, int]) -> None:
+    for seed in range(12):
+        found = rework(gradient(*shape), np.random.default_rng(seed))
+        assert is_picture(found)
+        assert max(found.shape) <= 1.1 * LARGEST
+
+
+def test_seeds_differ() -> None:
+    found = {rework(PICTURE, np.random.default_rng(seed)).tobytes() for seed in range(20)}
+    assert len(found) > 15
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_each_way_changes_a_picture_and_leaves_it_one(name: str) -> None:
+    for seed in range(5):
+        found = WAYS[name](PICTURE, np.random.default_rng(seed))
+        assert is_picture(found)
+        assert found.shape != PICTURE.shape or not np.array_equal(found, PICTURE)
+        again = np.asarray(found[: PICTURE.shape[0], : PICTURE.shape[1]], float)
+        if found.shape == PICTURE.shape and name not in ("colour", "turn", "screen"):
+            assert np.abs(again - PICTURE).mean() < 16, "still the same picture"
+
+
+def test_what_is_done_is_drawn_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both classes must go through the same: equal sizes draw equal ways.
+    def ways_of(rgb: np.ndarray, seed: int) -> list[str]:
+        seen: list[str] = []
+        with monkeypatch.context() as patch:
+            for name, way in WAYS.items():
+
+                def note(
+                    rgb: np.ndarray, rng: np.random.Generator, name: str = name, way: object = way
+                ) -> np.ndarray:
+                    seen.append(name)
+                    return way(rgb, rng)  # type: ignore[operator, no-any-return]
+
+                patch.setitem(module.WAYS, name, note)
+            rework(rgb, np.random.default_rng(seed))
+        return seen
+
+    found = set()
+    for seed in range(60):
+        ways = ways_of(PICTURE, seed)
+        assert ways == ways_of(gradient(*PICTURE.shape[:2]), seed)
+        assert len(set(ways)) == len(ways) in (1, 2)
+        found |= set(ways)
+    assert found == set(WAYS)
