@@ -42,9 +42,9 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher; "
         f"`{REWORK}` (where there are such): sharpened, tinted, enlarged, turned, photographed from a "
         "screen and the like at random, and saved. The thresholds and the calibration come from the same "
-        "held-out scores (the `ai` threshold is the highest of those that each condition's reals give), so "
-        f"rates at the thresholds are slightly optimistic. {_looks(card)} In brackets: 95 % Wilson "
-        "interval. `*`: fewer than 30 pictures.",
+        "held-out scores (the `ai` threshold is the highest of those that the reals of each condition but "
+        f"`{REWORK}` give), so rates at the thresholds are slightly optimistic. {_looks(card)} In brackets: "
+        "95 % Wilson interval. `*`: fewer than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
@@ -100,7 +100,7 @@ def _attribution(found: Mapping[str, Any]) -> list[str]:
     names = list(found["names"])
     top_1, top_3 = found["top_1"], found["top_3"]
     text = (
-        f"Measured on {top_1['n']} {found['measured_on']}, clean and laundered: the true family comes first "
+        f"Measured on {top_1['n']} {found['measured_on']}, in all conditions: the true family comes first "
         f"for {100 * top_1['value']:.1f} % ({100 * top_1['low']:.1f}-{100 * top_1['high']:.1f}), among the "
         f"first three for {100 * top_3['value']:.1f} % ({100 * top_3['low']:.1f}-{100 * top_3['high']:.1f}). "
         "Rows: the truth; columns: what was named."

@@ -192,10 +192,12 @@ def held_out(
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
         x = cache.rows([s.key for s in mine], used)
         fitted = in_fit(mine, examples, recipe.crops)
-        # Folds share out what is fitted; every other view is of a group that has such.
-        known = np.flatnonzero(fitted)
+        # Folds share out what is fitted; every other view is of a group that has such. Reworked copies do not
+        # count: models with and without them are measured by the same folds.
+        reworked = [condition_of(examples[s.example], s.copy) == REWORK for s in mine]
+        known = np.flatnonzero(fitted & ~np.array(reworked))
         names = [groups[i] for i in known]
-        fold_of = dict(zip(names, group_folds(names, labels[fitted].tolist(), recipe.folds), strict=True))
+        fold_of = dict(zip(names, group_folds(names, labels[known].tolist(), recipe.folds), strict=True))
         fold = np.array([fold_of.get(group, 0) for group in groups])
         votes = np.empty((len(mine), 2))
         for k in range(recipe.folds):
@@ -305,7 +307,7 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     """Calibration and thresholds of a mode, on held-out logits of clean and laundered copies alike.
 
     The ``ai`` threshold keeps the recipe's false positive rate in each condition apart (clean, laundered as
-    files, laundered as cuts): the highest of their thresholds.
+    files, laundered as cuts): the highest of their thresholds. Reworked ones may go above it.
     """
     both = pictures.measured(mode)
     labels = pictures.labels[both]
