@@ -124,6 +124,11 @@ def shapes(width: int = 160, height: int = 120, seed: int = 0) -> np.ndarray:
     return np.asarray(image)
 
 
+def is_picture(rgb: np.ndarray) -> bool:
+    """Whether these are RGB pixels, and not none."""
+    return rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and min(rgb.shape) > 0
+
+
 def encode(picture: np.ndarray | Image.Image, format: str = "PNG", **options: Any) -> bytes:
     """A picture's file in any format Pillow (or pillow-heif) writes."""
     if format == "HEIF":

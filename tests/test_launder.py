@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import gradient, shapes
+from conftest import gradient, is_picture, shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +12,6 @@ from aidetect.detector import launder as module
 from aidetect.detector.launder import SWEEP, blur, crop, jpeg, launder, noise, resize, webp
 
 PICTURE = shapes(160, 120)
-
-
-def is_picture(rgb: np.ndarray) -> bool:
-    return rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and min(rgb.shape) > 0
 
 
 @settings(max_examples=30)
