@@ -1,6 +1,8 @@
-"""Laundering: deterministic, of valid pictures, and blind to what it launders."""
+"""Laundering (and reworking): deterministic, of valid pictures, and blind to what it launders."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,28 +12,33 @@ from hypothesis import strategies as st
 
 from aidetect.detector import launder as module
 from aidetect.detector.launder import SWEEP, blur, crop, jpeg, launder, noise, resize, webp
+from aidetect.detector.rework import rework
 
 PICTURE = shapes(160, 120)
+AT_RANDOM = pytest.mark.parametrize("change", [launder, rework])
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
+@AT_RANDOM
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**32))
-def test_same_seed_same_history(seed: int) -> None:
+def test_same_seed_same_history(change: Change, seed: int) -> None:
     before = PICTURE.copy()
-    first = launder(PICTURE, np.random.default_rng(seed))
-    second = launder(PICTURE, np.random.default_rng(seed))
+    first = change(PICTURE, np.random.default_rng(seed))
+    second = change(PICTURE, np.random.default_rng(seed))
     assert np.array_equal(first, second)
     assert is_picture(first)
     assert np.array_equal(PICTURE, before)
 
 
+@AT_RANDOM
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.one_of(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.just((1, 1))),
 )
-def test_small_pictures_survive(seed: int, shape: tuple[int, int]) -> None:
-    assert is_picture(launder(gradient(*shape), np.random.default_rng(seed)))
+def test_small_pictures_survive(change: Change, seed: int, shape: tuple[int, int]) -> None:
+    assert is_picture(change(gradient(*shape), np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("shape", [(1, 20000), (20000, 1)])
@@ -48,8 +55,9 @@ def test_strips_survive_every_history(shape: tuple[int, int]) -> None:
             assert is_picture(change(strip)), name
 
 
-def test_seeds_differ() -> None:
-    found = {launder(PICTURE, np.random.default_rng(seed)).tobytes() for seed in range(20)}
+@AT_RANDOM
+def test_seeds_differ(change: Change) -> None:
+    found = {change(PICTURE, np.random.default_rng(seed)).tobytes() for seed in range(20)}
     assert len(found) > 15
 
 

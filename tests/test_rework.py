@@ -1,33 +1,15 @@
-"""Reworking: deterministic, of valid pictures, and blind to what it reworks."""
+"""Reworking: each way, and what is drawn (see also test_launder)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from conftest import gradient, is_picture, shapes
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aidetect.detector import rework as module
 from aidetect.detector.rework import LARGEST, WAYS, rework
 
 PICTURE = shapes(160, 120)
-
-
-@settings(max_examples=40)
-@given(seed=st.integers(0, 2**32))
-def test_same_seed_same_picture(seed: int) -> None:
-    before = PICTURE.copy()
-    first = rework(PICTURE, np.random.default_rng(seed))
-    assert np.array_equal(first, rework(PICTURE, np.random.default_rng(seed)))
-    assert is_picture(first)
-    assert np.array_equal(PICTURE, before)
-
-
-@settings(max_examples=80)
-@given(seed=st.integers(0, 2**32), height=st.integers(1, 90), width=st.integers(1, 90))
-def test_small_pictures_survive(seed: int, height: int, width: int) -> None:
-    assert is_picture(rework(gradient(width, height), np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("shape", [(1, 20000), (20000, 1), (3000, 2000)])
@@ -36,11 +18,6 @@ def test_what_is_large_is_scaled_down(shape: tuple[int, int]) -> None:
         found = rework(gradient(*shape), np.random.default_rng(seed))
         assert is_picture(found)
         assert max(found.shape) <= 1.1 * LARGEST
-
-
-def test_seeds_differ() -> None:
-    found = {rework(PICTURE, np.random.default_rng(seed)).tobytes() for seed in range(20)}
-    assert len(found) > 15
 
 
 @pytest.mark.parametrize("name", WAYS)
