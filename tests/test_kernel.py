@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from aidetect.detector import train
 from aidetect.detector.dataset import REWORKED, Example
 from aidetect.detector.errors import ModelError
 from aidetect.detector.evaluation import CUTS, MIX, REWORK
+from aidetect.detector.features import Sample
 from aidetect.detector.fit import fit_pair
 from aidetect.detector.probe import Kernel, Probe, load_probes, probe_tensors, rounded
-from aidetect.detector.train import condition_of
+from aidetect.detector.train import Recipe, condition_of
 
 LENGTH, USED, RANK, CENTRES = 40, 30, 6, 11
 
@@ -173,3 +177,49 @@ def test_conditions_of_copies(tmp_path: Path) -> None:
     assert [condition_of(e, 2) for e in (full, cut, file)] == [MIX, CUTS, MIX]
     changed = replace(file, laundered=REWORKED)
     assert [condition_of(e, REWORKED) for e in (full, changed)] == [MIX, REWORK]
+
+
+class Noise:
+    """Feature vectors of any key."""
+
+    def rows(self, keys: Sequence[str], used: np.ndarray | None = None) -> np.ndarray:
+        each = [np.random.default_rng(list(key.encode())).normal(0, 1, LENGTH) for key in keys]
+        return np.stack(each).astype(np.float16)[:, slice(None) if used is None else used]
+
+
+def test_reworked_copies_move_no_repository_to_another_fold(tmp_path: Path) -> None:
+    clean = [
+        Example(tmp_path / f"{i}.png", i % 2, "g", f"s{i % 9}", f"s{i % 9}", original=str(i))
+        for i in range(60)
+    ]
+    # Of few repositories, and many of each.
+    changed = [replace(e, view="tile", laundered=REWORKED) for e in clean if e.group in ("s1", "s4")] * 3
+    recipe = Recipe(components=4, centres=8, folds=3)
+    found = []
+    for examples in (clean, clean + changed):
+        samples = [
+            Sample(i, kind, e.laundered, f"{i}/{kind}")
+            for i, e in enumerate(examples)
+            for kind in ("whole", "native")
+        ]
+        seen: list[frozenset[str]] = []
+        with pytest.MonkeyPatch.context() as patch:
+
+            def note(
+                kind: str,
+                x: np.ndarray,
+                rows: Sequence[Sample],
+                *rest: Any,
+                seen: list[frozenset[str]] = seen,
+                fit_kind: Any = train.fit_kind,
+            ) -> Any:
+                seen.append(frozenset(rest[0][s.example].group for s in rows))
+                return fit_kind(kind, x, rows, *rest)
+
+            patch.setattr(train, "fit_kind", note)
+            used = np.ones(LENGTH, bool)
+            emphasis = dict.fromkeys(("whole", "native"), np.ones(LENGTH))
+            _, pictures = train.held_out(examples, samples, Noise(), recipe, used, emphasis)
+        found.append(seen)
+    assert found[0] == found[1]
+    assert REWORK in pictures.conditions
