@@ -124,7 +124,7 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
 def copied(pixels: Pixels, prefix: str) -> tuple[np.ndarray, np.random.Generator]:
     """An original as it is, laundered or reworked, and the random source of its cuts."""
     if prefix == CHANGED:
-        rng = random_source(pixels, REWORKED)
+        rng = random_source(pixels.key, REWORKED)
         return rework(pixels.rgb, rng), rng
     return copy_of(pixels, "full", int(prefix == LAUNDERED))
 

@@ -8,7 +8,6 @@ independent; pictures of one source are not quite, so they are rather too narrow
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 import os
 import random
@@ -23,7 +22,7 @@ import numpy as np
 
 from .dataset import Example, Reader
 from .errors import AidetectError, InputError
-from .features import SMALLEST_SCALE
+from .features import SMALLEST_SCALE, random_source
 from .launder import SWEEP, launder
 from .metrics import (
     Rate,
@@ -145,8 +144,7 @@ def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> 
     try:
         if condition in SWEEP:
             return SWEEP[condition](rgb)
-        seed = hashlib.sha256(f"{key}/{condition}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(seed[:8], "little"))
+        rng = random_source(key, condition)
         if condition == REWORK:
             return rework(rgb, rng)
         return launder(rgb, rng, smallest_scale=SMALLEST_SCALE[view])

@@ -124,9 +124,11 @@ class FeatureCache:
         self._db.close()
 
 
-def random_source(pixels: Pixels, copy: int) -> np.random.Generator:
-    """What chance is drawn from for a copy of a picture; it depends on the pixels and the number alone."""
-    seed = hashlib.sha256(f"{pixels.key}/{copy}".encode()).digest()
+def random_source(key: str, copy: int | str) -> np.random.Generator:
+    """What chance is drawn from for a copy of a picture; it depends on the pixels' key (see `Pixels.key`) and
+    the copy's number or name alone.
+    """
+    seed = hashlib.sha256(f"{key}/{copy}".encode()).digest()
     return np.random.default_rng(int.from_bytes(seed[:8], "little"))
 
 
@@ -137,7 +139,7 @@ def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random
     container becomes, four times in five, a JPEG of quality 82 to 97, so that the container cannot
     stand for the class; tiles and reduced pictures were so treated when they were cut.
     """
-    rng = random_source(pixels, copy)
+    rng = random_source(pixels.key, copy)
     if copy:
         return launder(pixels.rgb, rng, smallest_scale=SMALLEST_SCALE[view]), rng
     if view == "full" and pixels.format in _LOSSLESS and rng.random() < 0.8:

@@ -13,17 +13,15 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from .launder import LONGEST, jpeg, noise, webp
+from .launder import blur, jpeg, noise, resize, webp
 
 LARGEST = 2400  # longest side of what is reworked, in pixels
 _SIDES = 640, 1600  # of those that are scaled down first
 
 
 def _scaled(rgb: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    height, width = rgb.shape[:2]
     kernel = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)[rng.integers(3)]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(rgb).resize(size, kernel))
+    return resize(rgb, scale, kernel)
 
 
 def _sharpen(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,7 +89,7 @@ def _again(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _screen(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Photographed from a screen: a slant, the beat of two grids, uneven light, noise."""
-    rgb = np.asarray(Image.fromarray(_turn(rgb, rng)).filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.0))))
+    rgb = blur(_turn(rgb, rng), rng.uniform(0.4, 1.0))
     height, width = rgb.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     period, angle = rng.uniform(2.2, 9.0), rng.uniform(-0.3, 0.3)
@@ -107,7 +105,7 @@ def _screen(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _saved(rgb: np.ndarray, rng: np.random.Generator, low: int, high: int) -> np.ndarray:
     quality, subsampling = int(rng.integers(low, high)), (0, 2, 2)[int(rng.integers(3))]
-    return jpeg(rgb, quality, subsampling) if max(rgb.shape[:2]) <= LONGEST["JPEG"] else rgb
+    return jpeg(rgb, quality, subsampling)
 
 
 WAYS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
@@ -131,7 +129,7 @@ def rework(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rng: source of what is done; the same seed does the same.
 
     Returns:
-        ``uint8``, its longer side at most `LARGEST` pixels (one of a strip may be longer).
+        ``uint8``, its longer side at most a tenth over `LARGEST` pixels.
     """
     ways = [list(WAYS)[i] for i in rng.choice(len(WAYS), 1 + int(rng.random() < 0.4), replace=False)]
     longest = max(rgb.shape[:2])
@@ -143,6 +141,6 @@ def rework(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     draw = rng.random()
     if draw < 0.7:
         return _saved(rgb, rng, 40, 96)
-    if draw < 0.9 and max(rgb.shape[:2]) <= LONGEST["WEBP"]:
+    if draw < 0.9:
         return webp(rgb, int(rng.integers(40, 96)))
     return rgb

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import gradient, is_picture, shapes
@@ -39,10 +41,11 @@ def test_what_is_done_is_drawn_without_looking(monkeypatch: pytest.MonkeyPatch) 
             for name, way in WAYS.items():
 
                 def note(
-                    rgb: np.ndarray, rng: np.random.Generator, name: str = name, way: object = way
+                    rgb: np.ndarray, rng: np.random.Generator, name: str = name, way: Any = way
                 ) -> np.ndarray:
                     seen.append(name)
-                    return way(rgb, rng)  # type: ignore[operator, no-any-return]
+                    found: np.ndarray = way(rgb, rng)
+                    return found
 
                 patch.setitem(module.WAYS, name, note)
             rework(rgb, np.random.default_rng(seed))

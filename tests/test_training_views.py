@@ -76,7 +76,7 @@ def test_cuts_of_originals_give_the_whole_view_of_a_scan(width: int, height: int
 def test_cuts_of_reworked_originals_are_those_of_the_reworked_picture(bars: int) -> None:
     script, data = originals(), file_of(640, 427, bars)
     pixels = next(decode(data, frames=1))
-    rgb = rework(pixels.rgb, random_source(pixels, REWORKED))
+    rgb = rework(pixels.rgb, random_source(pixels.key, REWORKED))
     assert np.array_equal(script.copied(pixels, "reworked-")[0], rgb)
     (whole,) = make_views(rgb, ViewPlan(SIZE, whole_jpeg=WHOLE_JPEG, trim=True))
     ((name, cut),) = script.cuts(data, ["reworked-whole"])
