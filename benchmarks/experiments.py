@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aidetect.detector.attribution import OTHER, family_of
 from aidetect.detector.base import FILE, read_base
 from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.evaluation import CUTS, MIX, REWORK
+from aidetect.detector.families import OTHER, family_of
 from aidetect.detector.features import FeatureCache, Sample, Vectors, request
 from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr

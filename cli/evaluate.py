@@ -368,6 +368,12 @@ def _print_categories(console: Any, condition: Condition) -> bool:
     name = condition.name
     tables: list[tuple[str, Sequence[str], Sequence[Category], Sequence[str]]] = [
         (
+            "AI by family of generators",
+            ("family", "recall", "recall at 5 % FPR"),
+            condition.families,
+            ("recall", "recall_at_5"),
+        ),
+        (
             "AI by generator",
             ("generator", "recall", "recall at 5 % FPR"),
             condition.generators,

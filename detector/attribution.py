@@ -10,34 +10,7 @@ import torch
 from .fit import reduced
 from .probe import KINDS, FamilyProbe
 
-# Names are those of the cloud API's `ai_generators`. Slugs that name no known generator have no family.
-_FAMILIES = {
-    "stable_diffusion": "sd14 sd15 sd15-ft sd2 sdxl sdxl-ft sd3 sd-unknown stable-cascade segmind-vega",
-    "midjourney": "midjourney",
-    "dalle": "dalle2 dalle3",
-    "gpt": "gpt-image",
-    "imagen": "nano-banana gemini-image imagen",
-    "flux": "flux flux-dev flux-schnell flux-krea flux-kontext chroma flex",
-    "gan": "stylegan stylegan2 stylegan3 gan-unknown",
-    "firefly": "firefly",
-    "ideogram": "ideogram",
-    "recraft": "recraft",
-    "qwen": "qwen-image",
-    "wan": "wan-t2i",
-    "z_image": "z-image",
-    "seedream": "seedream",
-}
-_UNKNOWN = {"unknown-ai", "diffusion-unknown", "unknown"}
-OTHER = "other"
 FLOOR = 0.05
-
-
-def family_of(generator: str) -> str | None:
-    """Family of a generator's slug: a known one, ``other``, or ``None`` when it is not known."""
-    for family, slugs in _FAMILIES.items():
-        if generator in slugs.split() or generator == family:
-            return family
-    return None if generator in _UNKNOWN or generator.endswith("-unknown") else OTHER
 
 
 def fit_families(

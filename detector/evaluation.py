@@ -1,8 +1,9 @@
 """Evaluation: labelled pictures are scored clean and laundered, and the errors are counted.
 
-Error rates are stated for every condition, overall and apart for each generator, each source of real
-pictures and each content category, with 95 % Wilson intervals. The intervals take pictures for
-independent; pictures of one source are not quite, so they are rather too narrow than too wide.
+Error rates are stated for every condition, overall and apart for each generator and family of
+generators, each source of real pictures and each content category, with 95 % Wilson intervals. The
+intervals take pictures for independent; pictures of one source are not quite, so they are rather too
+narrow than too wide.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from .dataset import Example, Reader
 from .errors import AidetectError, InputError
+from .families import family_of
 from .features import SMALLEST_SCALE, random_source
 from .launder import SWEEP, launder
 from .metrics import (
@@ -362,7 +364,7 @@ def _scored(detector: Detector, example: Example, condition: str, logit: float) 
 
 @dataclass(frozen=True)
 class Category:
-    """Error rates of one generator, source or content category.
+    """Error rates of one generator, family of generators, source or content category.
 
     Attributes:
         name: its name.
@@ -411,6 +413,7 @@ class Condition:
         cleared: share of real pictures with verdict ``real``.
         tpr_at_1, tpr_at_5: recall at the thresholds that 1 % and 5 % of the reals reach.
         confusion: verdict counts, by label ``ai`` and ``real``.
+        families: AI pictures by family of generators (see `family_of`), those of none left out, worst first.
         generators: AI pictures by generator, worst first.
         sources: real pictures by source, worst first.
         polished: the sources (last part, for folders) called ``polished-...`` together; ``None`` without any.
@@ -428,6 +431,7 @@ class Condition:
     tpr_at_1: Rate
     tpr_at_5: Rate
     confusion: Mapping[str, Mapping[str, int]]
+    families: Sequence[Category]
     generators: Sequence[Category]
     sources: Sequence[Category]
     polished: Category | None
@@ -447,6 +451,7 @@ class Condition:
             "tpr_at_1_fpr": self.tpr_at_1.to_dict(),
             "tpr_at_5_fpr": self.tpr_at_5.to_dict(),
             "confusion": {label: dict(counts) for label, counts in self.confusion.items()},
+            "families": {c.name: c.to_dict() for c in self.families},
             "generators": {c.name: c.to_dict() for c in self.generators},
             "sources": {c.name: c.to_dict() for c in self.sources},
             "polished": self.polished.to_dict() if self.polished else None,
@@ -511,6 +516,7 @@ def _condition(name: str, mine: Sequence[Scored], thresholds: Thresholds) -> Con
             label: {v: sum(p.verdict == v for p in some) for v in ("ai", "uncertain", "real")}
             for label, some in (("ai", ai), ("real", real))
         },
+        families=_categories(ai, lambda p: family_of(p.generator), at_5, lambda c: c.recall.value),
         generators=_categories(ai, lambda p: p.generator, at_5, lambda c: c.recall.value),
         sources=_categories(real, lambda p: p.source, at_5, lambda c: -c.fpr.value),
         polished=_category(f"{POLISHED}*", polished, at_5) if polished else None,
@@ -520,13 +526,14 @@ def _condition(name: str, mine: Sequence[Scored], thresholds: Thresholds) -> Con
 
 def _categories(
     mine: Iterable[Scored],
-    name: Callable[[Scored], str],
+    name: Callable[[Scored], str | None],
     limit: float,
     order: Callable[[Category], float],
 ) -> list[Category]:
     groups: dict[str, list[Scored]] = {}
     for picture in mine:
-        groups.setdefault(name(picture), []).append(picture)
+        if (key := name(picture)) is not None:
+            groups.setdefault(key, []).append(picture)
     found = [_category(key, some, limit) for key, some in groups.items()]
     return sorted(found, key=lambda category: (order(category), category.name))
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from . import modelcard
-from .attribution import family_of, fit_families
+from .attribution import fit_families
 from .base import FILE as BASE_FILE
 from .checksum import file_sha256
 from .dataset import REWORKED, Example
 from .errors import AidetectError
 from .evaluation import CUTS, MIX, REWORK, Evaluation, Scored, evaluate
+from .families import family_of
 from .features import STANDARD, WHOLE_JPEG, Sample, Vectors
 from .fit import balanced_weights, fit_pair, group_folds, platt
 from .heldout import FILE as HELD_OUT_FILE

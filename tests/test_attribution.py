@@ -16,7 +16,8 @@ from conftest import encode
 
 from aidetect.cli.main import main
 from aidetect.cli.writers import schema_text
-from aidetect.detector.attribution import FLOOR, family_of, fit_families, generators
+from aidetect.detector.attribution import FLOOR, fit_families, generators
+from aidetect.detector.families import family_of
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_json_holds_every_measure(run: Run, folders: tuple[Path, Path]) -> None:
     assert clean["pictures"] == {"ai": 7, "real": 6}
     assert 0 <= clean["auc"] <= 1
     assert set(clean["generators"]) == {"flux", "sdxl"}
+    assert set(clean["families"]) == {"flux", "stable_diffusion"}
     assert clean["generators"]["flux"]["n"] == 4
     assert clean["generators"]["flux"]["too_few"] is True
     assert {name.split("/")[-1] for name in clean["sources"]} == {"cameras", "polished-art"}
@@ -79,6 +80,7 @@ def test_table_is_plain_and_whole_in_a_pipe(run: Run, folders: tuple[Path, Path]
     assert "\u2026" not in result.stdout
     for text in (
         "At the thresholds (7 AI and 6 real pictures each)",
+        "AI by family of generators (clean)",
         "AI by generator (clean)",
         "polished-*",
         "By content (mix)",

@@ -115,6 +115,18 @@ def test_categories_are_counted_apart_worst_first() -> None:
     assert {c.name: c.recall_at_5.value for c in found.generators} == {"easy": 0, "hard": 0, "rare": 0}
 
 
+def test_families_gather_generators_and_leave_out_those_of_none() -> None:
+    generators = ["sd15", "sdxl", "sdxl", "midjourney", "unknown-ai", "pixart-alpha"]
+    mine = [scored(1, 3.0 if name == "sd15" else -3.0, generator=name) for name in generators]
+    found = evaluation.evaluate([*mine, scored(0, 0.0)], THRESHOLDS).conditions["clean"]
+    assert [(c.name, c.recall.n, c.recall.value) for c in found.families] == [
+        ("midjourney", 1, 0),
+        ("other", 1, 0),
+        ("stable_diffusion", 3, pytest.approx(1 / 3)),
+    ]
+    assert found.to_dict()["families"]["stable_diffusion"]["recall"]["n"] == 3
+
+
 def test_conditions_do_not_mix() -> None:
     mine = [
         scored(1, 3.0),
