@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aidetect.detector.dataset import Example
     from aidetect.detector.errors import InputError
     from aidetect.detector.evaluation import Category, Comparison, Condition, Evaluation, Scored
-    from aidetect.detector.metrics import Rate
+    from aidetect.detector.metrics import GroupIntervals, Rate
     from aidetect.detector.model import Thresholds
 
 _CONDITIONS = [*SWEEP, "mix", "rework"]
@@ -345,6 +345,10 @@ def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
     for title, columns, cells in _CONDITION_TABLES:
         rows = [[_condition_name(c, most), *cells(c)] for c in conditions]
         _print(console, f"{title} ({about})", ("condition", *columns), rows)
+    rows = [[c.name, *_group_cells(c.by_group)] for c in conditions if c.by_group]
+    if rows:
+        columns = ("condition", "AI groups", "real groups", "AUC", *_TPR_COLUMNS, "recall", "FPR")
+        _print(console, "95 % intervals with other groups of pictures", columns, rows)
     marked = False
     for condition in _detailed(conditions):
         marked |= _print_categories(console, condition)
@@ -394,6 +398,7 @@ def _print_categories(console: Any, condition: Condition) -> bool:
     return any(c.too_few for _, _, categories, _ in tables for c in categories)
 
 
+_TPR_COLUMNS = ("TPR at 1 % FPR", "TPR at 5 % FPR")
 _CONDITION_TABLES: tuple[tuple[str, Sequence[str], Callable[[Condition], list[str]]], ...] = (
     (
         "At the thresholds",
@@ -402,7 +407,7 @@ _CONDITION_TABLES: tuple[tuple[str, Sequence[str], Callable[[Condition], list[st
     ),
     (
         "Ranking and calibration",
-        ("AUC", "TPR at 1 % FPR", "TPR at 5 % FPR", "ECE"),
+        ("AUC", *_TPR_COLUMNS, "ECE"),
         lambda c: [_number(c.auc), _short_rate(c.tpr_at_1), _short_rate(c.tpr_at_5), _number(c.ece)],
     ),
 )
@@ -413,7 +418,17 @@ def _condition_name(condition: Condition, most: tuple[int, int]) -> str:
     return condition.name if counts == most else f"{condition.name} ({counts[0]} AI, {counts[1]} real)"
 
 
-_MEASURES = ("AUC", "TPR at 1 % FPR", "TPR at 5 % FPR", "ECE", "threshold", "recall at it", "FPR at it")
+def _group_cells(found: GroupIntervals) -> list[str]:
+    rates = (found.tpr_at_1, found.tpr_at_5, found.recall, found.fpr)
+    return [
+        str(found.ai_groups),
+        str(found.real_groups),
+        f"{found.auc[0]:.3f}-{found.auc[1]:.3f}",
+        *(f"{100 * low:.1f}-{100 * high:.1f} %" for low, high in rates),
+    ]
+
+
+_MEASURES = ("AUC", *_TPR_COLUMNS, "ECE", "threshold", "recall at it", "FPR at it")
 
 
 def _measures(found: Comparison) -> list[str]:

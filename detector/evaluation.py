@@ -1,9 +1,9 @@
 """Evaluation: labelled pictures are scored clean and laundered, and the errors are counted.
 
 Error rates are stated for every condition, overall and apart for each generator and family of
-generators, each source of real pictures and each content category, with 95 % Wilson intervals. The
-intervals take pictures for independent; pictures of one source are not quite, so they are rather too
-narrow than too wide.
+generators, each source of real pictures and each content category, with 95 % Wilson intervals. Those
+take pictures for independent; pictures of one group are not, so overall measures have intervals over
+groups too.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from .families import family_of
 from .features import SMALLEST_SCALE, random_source
 from .launder import SWEEP, launder
 from .metrics import (
+    GroupIntervals,
     Rate,
     balanced_accuracy_at,
     expected_calibration_error,
+    group_intervals,
     number,
     rate,
     roc_auc,
@@ -412,6 +414,7 @@ class Condition:
         missed: share of AI pictures with verdict ``real``.
         cleared: share of real pictures with verdict ``real``.
         tpr_at_1, tpr_at_5: recall at the thresholds that 1 % and 5 % of the reals reach.
+        by_group: intervals of the measures over other groups of pictures; ``None`` with too few groups.
         confusion: verdict counts, by label ``ai`` and ``real``.
         families: AI pictures by family of generators (see `family_of`), those of none left out, worst first.
         generators: AI pictures by generator, worst first.
@@ -430,6 +433,7 @@ class Condition:
     cleared: Rate
     tpr_at_1: Rate
     tpr_at_5: Rate
+    by_group: GroupIntervals | None
     confusion: Mapping[str, Mapping[str, int]]
     families: Sequence[Category]
     generators: Sequence[Category]
@@ -450,6 +454,7 @@ class Condition:
             "cleared": self.cleared.to_dict(),
             "tpr_at_1_fpr": self.tpr_at_1.to_dict(),
             "tpr_at_5_fpr": self.tpr_at_5.to_dict(),
+            "by_group": self.by_group.to_dict() if self.by_group else None,
             "confusion": {label: dict(counts) for label, counts in self.confusion.items()},
             "families": {c.name: c.to_dict() for c in self.families},
             "generators": {c.name: c.to_dict() for c in self.generators},
@@ -512,6 +517,7 @@ def _condition(name: str, mine: Sequence[Scored], thresholds: Thresholds) -> Con
         cleared=_share(real, "real"),
         tpr_at_1=_reach(ai, limits[0.01]),
         tpr_at_5=_reach(ai, at_5),
+        by_group=group_intervals(labels, logits, [p.verdict == "ai" for p in mine], [p.group for p in mine]),
         confusion={
             label: {v: sum(p.verdict == v for p in some) for v in ("ai", "uncertain", "real")}
             for label, some in (("ai", ai), ("real", real))

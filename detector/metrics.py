@@ -15,6 +15,8 @@ import numpy as np
 
 # Rates over fewer pictures than this are marked as resting on too few.
 TOO_FEW = 30
+# Fewer groups of a class than this tell nothing about the next group.
+FEWEST_GROUPS = 10
 
 Values = Sequence[float] | np.ndarray
 
@@ -175,6 +177,80 @@ def tpr_at_fpr(labels: Values, scores: Values, fpr: float) -> float:
     if math.isnan(threshold) or not positive.any():
         return math.nan
     return float((values[positive] >= threshold).mean())
+
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class GroupIntervals:
+    """95 % intervals of measures over other groups of pictures, each end 0..1.
+
+    Attributes:
+        ai_groups, real_groups: numbers of groups with AI pictures and with real ones.
+        auc, tpr_at_1, tpr_at_5: of the rank measures.
+        recall, fpr: of the shares of AI and of real pictures that are called AI.
+    """
+
+    ai_groups: int
+    real_groups: int
+    auc: Interval
+    tpr_at_1: Interval
+    tpr_at_5: Interval
+    recall: Interval
+    fpr: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """The intervals as JSON data."""
+        measures = ("auc", "tpr_at_1", "tpr_at_5", "recall", "fpr")
+        ends = {name: dict(zip(("low", "high"), getattr(self, name), strict=True)) for name in measures}
+        return {"groups": {"ai": self.ai_groups, "real": self.real_groups}, **ends}
+
+
+def group_intervals(
+    labels: Values, scores: Values, called: Values, groups: Sequence[str], *, draws: int = 400
+) -> GroupIntervals | None:
+    """How far measures would move with other groups of pictures than these.
+
+    Pictures of one group have much in common, so intervals that take pictures for independent are too narrow.
+    Here whole groups are drawn with repetition, as many as there are, and everything is measured again: the
+    cluster bootstrap (Davison and Hinkley, 1997, section 3.8), its 2.5th and 97.5th percentiles. Seeded.
+
+    Args:
+        labels: ``[n]``, 0 or 1.
+        scores: ``[n]``, any finite numbers.
+        called: ``[n]``, whether a picture is called AI.
+        groups: ``[n]``, what a picture has in common with others.
+        draws: number of draws.
+
+    Returns:
+        The intervals; ``None`` with fewer than `FEWEST_GROUPS` groups of a class.
+
+    Raises:
+        ValueError: as for `roc_auc`.
+    """
+    positive, values = _checked(labels, scores)
+    names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    counts = [len(np.unique(member[some])) for some in (positive, ~positive)]
+    if min(counts) < FEWEST_GROUPS:
+        return None
+    flagged = np.asarray(called, dtype=float)
+    levels, level = np.unique(-values, return_inverse=True)  # the highest score first
+    rng = np.random.default_rng(0)
+    found = np.empty((draws, 5))
+    for row in found:
+        times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+        ai, real = times[member] * positive, times[member] * ~positive
+        passed, false = (np.bincount(level, weights=w, minlength=len(levels)) for w in (ai, real))
+        over, above = np.append(0, np.cumsum(passed)), np.append(0, np.cumsum(false))
+        if not over[-1] or not above[-1]:
+            row[:] = math.nan
+            continue
+        area = (false * (over[:-1] + over[1:]) / 2).sum() / (over[-1] * above[-1])
+        reach = [over[above <= math.floor(share * above[-1] + 1e-9)][-1] / over[-1] for share in (0.01, 0.05)]
+        row[:] = (area, *reach, (ai * flagged).sum() / over[-1], (real * flagged).sum() / above[-1])
+    ends = np.nanpercentile(found, (2.5, 97.5), axis=0).T
+    return GroupIntervals(counts[0], counts[1], *((float(low), float(high)) for low, high in ends))
 
 
 def balanced_accuracy(labels: Values, decisions: Values) -> float:

@@ -52,6 +52,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         limits = evaluation.thresholds
         parts.append(f"## --views {mode}: verdict ai from {limits.ai}, real below {limits.real}")
         parts.append(_overall(evaluation.conditions.values()))
+        parts += _other_groups(evaluation.conditions.values())
     condition = stated_condition(evaluations["standard"])
     parts.append(f"## Breakdown: --views standard, {condition.name}")
     reals = [*([condition.polished] if condition.polished else []), *condition.sources]
@@ -137,6 +138,27 @@ def _overall(conditions: Iterable[Condition]) -> str:
     head = ["pictures", "AUC", "recall at 1 % FPR", "at 5 % FPR", "recall", "reals called ai"]
     head += ["polished reals called ai", "AI called real", "balanced accuracy, uncertain wrong", "ECE"]
     return _table(head, rows)
+
+
+def _other_groups(conditions: Iterable[Condition]) -> list[str]:
+    """Intervals over other repositories, where there are enough; what they are, and a table."""
+    rows = [
+        [
+            f"{c.name} ({found.ai_groups} with AI, {found.real_groups} with real)",
+            f"{found.auc[0]:.3f}-{found.auc[1]:.3f}",
+            *(
+                f"{100 * low:.1f}-{100 * high:.1f} %"
+                for low, high in (found.tpr_at_1, found.tpr_at_5, found.recall, found.fpr)
+            ),
+        ]
+        for c in conditions
+        if (found := c.by_group)
+    ]
+    if not rows:
+        return []
+    text = "With other repositories than these (whole ones drawn with repetition; 95 % intervals):"
+    head = ["repositories", "AUC", "recall at 1 % FPR", "at 5 % FPR", "recall", "reals called ai"]
+    return [text, _table(head, rows)]
 
 
 def _categories(title: str, found: Sequence[Category], names: Sequence[str]) -> str:

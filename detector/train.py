@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import modelcard
-from .attribution import fit_families
+from .attribution import fit_families, joined
 from .base import FILE as BASE_FILE
 from .checksum import file_sha256
 from .dataset import REWORKED, Example
@@ -369,6 +369,7 @@ def error_rates(evaluation: Evaluation) -> dict[str, Any]:
         "missed_as_real": condition.missed.to_dict(),
         "auc": number(condition.auc),
         "recall_at_1_percent_fpr": condition.tpr_at_1.to_dict(),
+        "by_group": condition.by_group.to_dict() if condition.by_group else None,
         "polished_false_positive_rate": polished.fpr.to_dict() if polished else None,
         "by_content": {c.name: c.to_dict() for c in condition.content},
     }
@@ -476,7 +477,7 @@ def fit_attribution(
     if len(names) < 2 or not complete or len({examples[s.example].group for s in wanted}) < 2:
         return {}, {}
     probes = {}
-    rows: dict[tuple[str, int], list[np.ndarray]] = {}
+    rows: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
     truth: dict[tuple[str, int], str] = {}
     for kind, mine in by_kind.items():
         on_stage(f"{kind} view: families")
@@ -502,14 +503,14 @@ def fit_attribution(
             for i, row in zip(test, full, strict=True):
                 example = examples[mine[i].example]
                 key = (example.picture, mine[i].copy)
-                rows.setdefault(key, []).append(row)
+                rows.setdefault(key, []).append((kind, row))
                 truth[key] = target[i]
     if not rows:
         return {}, {}
     confusion = {name: Counter[str]() for name in names}
     top_1 = top_3 = 0
     for key, found in rows.items():
-        order = np.argsort(-np.mean(found, axis=0))
+        order = np.argsort(-joined(*zip(*found, strict=True)))
         confusion[truth[key]][names[order[0]]] += 1
         top_1 += names[order[0]] == truth[key]
         top_3 += truth[key] in [names[i] for i in order[:3]]

@@ -16,7 +16,7 @@ from conftest import encode
 
 from aidetect.cli.main import main
 from aidetect.cli.writers import schema_text
-from aidetect.detector.attribution import FLOOR, fit_families, generators
+from aidetect.detector.attribution import FLOOR, fit_families, generators, joined
 from aidetect.detector.families import family_of
 
 
@@ -57,6 +57,12 @@ def test_generators_stay_below_the_probability() -> None:
     assert sum(found.values()) <= 0.8
     assert min(found.values()) >= FLOOR
     assert generators(0.01, ["whole"], rows[:1], ["a", "b", "c"]) == {}
+
+
+def test_kinds_of_views_count_alike_however_many_views_they_have() -> None:
+    rows = [np.array(row) for row in ([-1.0, -3.0], [-5.0, -1.0], [-7.0, -1.0], [-9.0, -1.0])]
+    assert joined(["whole", "native", "native", "native"], rows).tolist() == [-4.0, -2.0]
+    assert joined(["native", "native"], rows[:2]).tolist() == [-3.0, -2.0]
 
 
 def trained(tiny_model_folder: Path, folder: Path, group_of: Callable[[int], str]) -> dict[str, Any]:

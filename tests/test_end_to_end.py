@@ -159,6 +159,19 @@ def test_the_shipped_card_is_complete() -> None:
     assert all(path.stat().st_size < 95_000_000 for path, _ in verify_model(card))
 
 
+def test_the_shipped_error_rates_are_counted_again() -> None:
+    card = read_model_card(DEFAULT_MODEL)
+    told = aidetect("evaluate", "--held-out", "-q").stdout.decode()
+    auc = card.error_rates("standard")["auc"]
+    assert f"{auc:.3f}" in told.split("Ranking and calibration", 1)[1]
+    stated = card.error_rates("standard")["by_group"]
+    groups = told.split("95 % intervals with other groups of pictures", 1)[1].split("AI by family", 1)[0]
+    row = next(line for line in groups.splitlines() if line.startswith("mix ")).split()
+    assert [int(n) for n in row[1:3]] == [stated["groups"]["ai"], stated["groups"]["real"]]
+    assert row[3] == f"{stated['auc']['low']:.3f}-{stated['auc']['high']:.3f}"
+    assert stated["auc"]["low"] < auc < stated["auc"]["high"]
+
+
 def test_a_first_result_comes_soon(pictures: Path) -> None:
     start = time.perf_counter()
     aidetect("scan", pictures / "drawn.jpg", "--device", "cpu", "--views", "fast")

@@ -127,6 +127,19 @@ def test_families_gather_generators_and_leave_out_those_of_none() -> None:
     assert found.to_dict()["families"]["stable_diffusion"]["recall"]["n"] == 3
 
 
+def test_many_groups_have_intervals_over_groups() -> None:
+    mine = [scored(i % 2, i % 5 + i % 2, group=f"g{i % 40}") for i in range(200)]
+    found = evaluation.evaluate(mine, THRESHOLDS).conditions["clean"]
+    assert found.by_group is not None
+    assert found.by_group.auc[0] < found.auc < found.by_group.auc[1]
+    given = found.to_dict()["by_group"]
+    assert given["groups"] == {"ai": 20, "real": 20}
+    assert given["fpr"] == {"low": found.by_group.fpr[0], "high": found.by_group.fpr[1]}
+    few = evaluation.evaluate(mine[:20], THRESHOLDS).conditions["clean"]
+    assert few.by_group is not None
+    assert evaluation.evaluate(mine[:10], THRESHOLDS).conditions["clean"].to_dict()["by_group"] is None
+
+
 def test_conditions_do_not_mix() -> None:
     mine = [
         scored(1, 3.0),

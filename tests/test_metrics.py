@@ -114,3 +114,53 @@ def test_rate() -> None:
 def test_nonsense_is_refused(labels: list[int], scores: list[float]) -> None:
     with pytest.raises(ValueError, match=r"labels|scores"):
         metrics.roc_auc(labels, scores)
+
+
+def _grouped(groups: int, each: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, scores and groups; what pictures of one group have in common moves their scores."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.arange(groups) % 2, each)
+    scores = np.round(
+        labels + np.repeat(rng.normal(size=groups), each) + 0.5 * rng.normal(size=groups * each), 1
+    )
+    return labels, scores, [f"g{i // each}" for i in range(groups * each)]
+
+
+def test_group_intervals_are_those_of_pictures_drawn_by_whole_groups() -> None:
+    labels, scores, groups = _grouped(30, 8)
+    called = scores > 1
+    found = metrics.group_intervals(labels, scores, called, groups, draws=50)
+    assert found is not None
+    assert (found.ai_groups, found.real_groups) == (15, 15)
+    names = sorted(set(groups))
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(50):
+        rows = np.concatenate(
+            [np.flatnonzero(np.array(groups) == names[i]) for i in rng.integers(0, len(names), len(names))]
+        )
+        y, s, c = labels[rows], scores[rows], called[rows]
+        reach = [metrics.tpr_at_fpr(y, s, share) for share in (0.01, 0.05)]
+        drawn.append([metrics.roc_auc(y, s), *reach, c[y == 1].mean(), c[y == 0].mean()])
+    ends = np.percentile(drawn, (2.5, 97.5), axis=0).T
+    for interval, expected in zip(
+        (found.auc, found.tpr_at_1, found.tpr_at_5, found.recall, found.fpr), ends, strict=True
+    ):
+        assert interval == pytest.approx(expected)
+
+
+def test_group_intervals_are_wider_than_those_of_single_pictures() -> None:
+    labels, scores, groups = _grouped(40, 10)
+    together = metrics.group_intervals(labels, scores, scores > 1, groups)
+    alone = metrics.group_intervals(labels, scores, scores > 1, [str(i) for i in range(len(labels))])
+    assert together is not None
+    assert alone is not None
+    assert together.auc[1] - together.auc[0] > 1.5 * (alone.auc[1] - alone.auc[0])
+    wilson = metrics.rate(int((scores > 1)[labels == 1].sum()), int(labels.sum()))
+    assert alone.recall == pytest.approx((wilson.low, wilson.high), abs=0.02)
+
+
+def test_few_groups_have_no_intervals() -> None:
+    labels, scores, groups = _grouped(19, 4)
+    assert metrics.group_intervals(labels, scores, scores > 1, groups) is None
+    assert metrics.group_intervals([], [], [], []) is None
