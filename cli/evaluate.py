@@ -120,8 +120,10 @@ def evaluate(**options: Any) -> None:
     """Measure a model on labelled pictures, as they are and laundered.
 
     Subfolders of --ai are taken for generators, subfolders of --real for sources. Every rate is given
-    with its number of pictures and its 95 % interval. A verdict `uncertain` is counted as wrong in the
-    balanced accuracy. Pictures of one original in an index (view tile or whole) are judged as one.
+    with its number of pictures and its 95 % interval, overall ones also with the interval that other
+    subfolders (in an index: repositories) might have given, from ten of each class on. A verdict
+    `uncertain` is counted as wrong in the balanced accuracy. Pictures of one original in an index (view
+    tile or whole) are judged as one.
 
     \b
     Exit codes: 0 measured, 2 usage, 3 measured, but some pictures could not

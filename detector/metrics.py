@@ -202,8 +202,14 @@ class GroupIntervals:
 
     def to_dict(self) -> dict[str, Any]:
         """The intervals as JSON data."""
-        measures = ("auc", "tpr_at_1", "tpr_at_5", "recall", "fpr")
-        ends = {name: dict(zip(("low", "high"), getattr(self, name), strict=True)) for name in measures}
+        measures = {
+            "auc": self.auc,
+            "recall": self.recall,
+            "fpr": self.fpr,
+            "tpr_at_1_fpr": self.tpr_at_1,
+            "tpr_at_5_fpr": self.tpr_at_5,
+        }
+        ends = {name: {"low": low, "high": high} for name, (low, high) in measures.items()}
         return {"groups": {"ai": self.ai_groups, "real": self.real_groups}, **ends}
 
 

@@ -56,8 +56,9 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     condition = stated_condition(evaluations["standard"])
     parts.append(f"## Breakdown: --views standard, {condition.name}")
     reals = [*([condition.polished] if condition.polished else []), *condition.sources]
-    parts.append("### AI pictures by family of generators")
-    parts.append(_categories("family", condition.families, ("recall", "recall_at_5")))
+    if condition.families:
+        parts.append("### AI pictures by family of generators")
+        parts.append(_categories("family", condition.families, ("recall", "recall_at_5")))
     parts.append("### AI pictures by generator")
     parts.append(_categories("generator", condition.generators, ("recall", "recall_at_5")))
     parts.append("### Real pictures by source")
