@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from aidetect.detector.dataset import Example
     from aidetect.detector.errors import InputError
     from aidetect.detector.evaluation import Category, Comparison, Condition, Evaluation, Scored
-    from aidetect.detector.metrics import GroupIntervals, Rate
+    from aidetect.detector.metrics import Rate
     from aidetect.detector.model import Thresholds
 
 _CONDITIONS = [*SWEEP, "mix", "rework"]
@@ -317,6 +318,8 @@ _EMPTY = "-"
 def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
     from rich.console import Console
 
+    from aidetect.detector.modelcard import interval_cells
+
     terminal = stream.isatty()
     # Nothing is cut off in a file or pipe; no colour codes get there.
     console = Console(
@@ -347,7 +350,11 @@ def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
     for title, columns, cells in _CONDITION_TABLES:
         rows = [[_condition_name(c, most), *cells(c)] for c in conditions]
         _print(console, f"{title} ({about})", ("condition", *columns), rows)
-    rows = [[c.name, *_group_cells(c.by_group)] for c in conditions if c.by_group]
+    rows = [
+        [c.name, str(found.ai_groups), str(found.real_groups), *interval_cells(found)]
+        for c in conditions
+        if (found := c.by_group)
+    ]
     if rows:
         columns = ("condition", "AI groups", "real groups", "AUC", *_TPR_COLUMNS, "recall", "FPR")
         _print(console, "95 % intervals with other groups of pictures", columns, rows)
@@ -420,16 +427,6 @@ def _condition_name(condition: Condition, most: tuple[int, int]) -> str:
     return condition.name if counts == most else f"{condition.name} ({counts[0]} AI, {counts[1]} real)"
 
 
-def _group_cells(found: GroupIntervals) -> list[str]:
-    rates = (found.tpr_at_1, found.tpr_at_5, found.recall, found.fpr)
-    return [
-        str(found.ai_groups),
-        str(found.real_groups),
-        f"{found.auc[0]:.3f}-{found.auc[1]:.3f}",
-        *(f"{100 * low:.1f}-{100 * high:.1f} %" for low, high in rates),
-    ]
-
-
 _MEASURES = ("AUC", *_TPR_COLUMNS, "ECE", "threshold", "recall at it", "FPR at it")
 
 
@@ -464,11 +461,11 @@ def _print(console: Any, title: str, columns: Iterable[str], rows: Iterable[Sequ
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if value == value else _EMPTY  # noqa: PLR0124 - not a number
+    return _EMPTY if math.isnan(value) else f"{value:.3f}"
 
 
 def _percent(value: float) -> str:
-    return f"{value:.1%}" if value == value else _EMPTY  # noqa: PLR0124 - not a number
+    return _EMPTY if math.isnan(value) else f"{value:.1%}"
 
 
 def _rate(value: Rate) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .evaluation import CUTS, MIX, REWORK, Category, Condition, Evaluation
-from .metrics import Rate
+from .metrics import GroupIntervals, Rate
 
 FILE = "MODEL_CARD.md"
 
@@ -141,16 +141,19 @@ def _overall(conditions: Iterable[Condition]) -> str:
     return _table(head, rows)
 
 
+def interval_cells(found: GroupIntervals) -> list[str]:
+    """Intervals of AUC, recall at 1 % and 5 % FPR, recall and FPR, as a table's cells."""
+    rates = (found.tpr_at_1, found.tpr_at_5, found.recall, found.fpr)
+    auc = "{:.3f}-{:.3f}".format(*found.auc)
+    return [auc, *(f"{100 * low:.1f}-{100 * high:.1f} %" for low, high in rates)]
+
+
 def _other_groups(conditions: Iterable[Condition]) -> list[str]:
     """Intervals over other repositories, where there are enough; what they are, and a table."""
     rows = [
         [
             f"{c.name} ({found.ai_groups} with AI, {found.real_groups} with real)",
-            f"{found.auc[0]:.3f}-{found.auc[1]:.3f}",
-            *(
-                f"{100 * low:.1f}-{100 * high:.1f} %"
-                for low, high in (found.tpr_at_1, found.tpr_at_5, found.recall, found.fpr)
-            ),
+            *interval_cells(found),
         ]
         for c in conditions
         if (found := c.by_group)
