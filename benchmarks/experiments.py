@@ -157,6 +157,7 @@ def choices(recipe: Recipe, quick: bool) -> list[tuple[str, str, Recipe]]:
         ("components", (256,)),
         ("centres", (2048, 8192)),
         ("power", (0.0, 1.0)),
+        ("family_power", (0.0, 1.0)),
     ):
         tried += [("chosen", f"{name} {value}", replace(recipe, **{name: value})) for value in values]
     for weight in (0.0, 0.3, 1.0):

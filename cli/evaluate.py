@@ -403,6 +403,8 @@ def _print_categories(console: Any, condition: Condition) -> bool:
     for title, columns, categories, rates in tables:
         if categories:
             rows = [[c.name, *(_rate(getattr(c, rate)) for rate in rates)] for c in categories]
+            if categories is condition.families and (mean := condition.family_mean)[0] > 1:
+                rows.append([f"mean of {mean[0]} without *", *map(_percent, mean[1:])])
             _print(console, f"{title} ({name})", columns, rows)
     return any(c.too_few for _, _, categories, _ in tables for c in categories)
 

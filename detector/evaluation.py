@@ -441,8 +441,20 @@ class Condition:
     polished: Category | None
     content: Sequence[Category]
 
+    @property
+    def family_mean(self) -> tuple[int, float, float]:
+        """How many families have 30 AI pictures or more, and the means of their `Category.recall` and
+        `Category.recall_at_5`, in which each family counts alike; ``nan`` where there are none.
+        """
+        found = [category for category in self.families if not category.too_few]
+        if not found:
+            return 0, math.nan, math.nan
+        recall, at_5 = zip(*((c.recall.value, c.recall_at_5.value) for c in found), strict=True)
+        return len(found), math.fsum(recall) / len(found), math.fsum(at_5) / len(found)
+
     def to_dict(self) -> dict[str, Any]:
         """The condition as JSON data."""
+        families, recall, recall_at_5 = self.family_mean
         return {
             "pictures": {"ai": self.recall.n, "real": self.fpr.n},
             "auc": number(self.auc),
@@ -457,6 +469,11 @@ class Condition:
             "by_group": self.by_group.to_dict() if self.by_group else None,
             "confusion": {label: dict(counts) for label, counts in self.confusion.items()},
             "families": {c.name: c.to_dict() for c in self.families},
+            "family_mean": {
+                "families": families,
+                "recall": number(recall),
+                "recall_at_5_fpr": number(recall_at_5),
+            },
             "generators": {c.name: c.to_dict() for c in self.generators},
             "sources": {c.name: c.to_dict() for c in self.sources},
             "polished": self.polished.to_dict() if self.polished else None,

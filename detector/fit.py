@@ -320,16 +320,34 @@ def group_folds(groups: Sequence[str], labels: Sequence[int], folds: int) -> np.
 
 
 def balanced_weights(
-    labels: np.ndarray, sources: Sequence[str], groups: Sequence[str], power: float = 0.5
+    labels: np.ndarray,
+    sources: Sequence[str],
+    groups: Sequence[str],
+    power: float = 0.5,
+    families: Sequence[str | None] | None = None,
+    family_power: float = 0.0,
 ) -> np.ndarray:
-    """Weights that give both classes half of the total and keep large sources from ruling.
+    """Weights that give both classes half of the total and keep large sources, and large families of
+    generators, from ruling.
 
     Args:
+        labels: ``[n]``, 1 for AI and 0 for real.
+        sources, groups: of each picture.
         power: 0 counts every picture alike, 1 every (source, group) pair alike.
+        families: family of generators of each AI picture (see `families.family_of`); those without one
+            count as a family of their own.
+        family_power: 0 leaves the families what their pictures give them, 1 gives all of them the same.
+
+    Returns:
+        ``[n]``, positive, with mean 1.
     """
     cells = list(zip(labels.tolist(), sources, groups, strict=True))
     counts = Counter(cells)
     weights = np.array([float(counts[cell]) ** -power for cell in cells])
+    if families is not None:
+        of = np.array([str(family) if label else "" for label, family in zip(labels, families, strict=True)])
+        for family in sorted(set(of) - {""}):
+            weights[of == family] *= weights[of == family].sum() ** -family_power
     for value in (0, 1):
         mine = labels == value
         weights[mine] *= len(labels) / 2 / max(weights[mine].sum(), 1e-12)

@@ -34,7 +34,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"support vector machine with squared hinge loss and a Gaussian kernel ({recipe['centres']} centres, "
         f"width {recipe['width']}, ridge {recipe['ridge']}), averaged with {recipe['share']:.0%} for it; a "
         f"laundered copy weighs {recipe['laundered_whole']} (whole) and {recipe['laundered_native']} "
-        "(native).\n"
+        f"(native), large sources and families of generators less than their share (powers {recipe['power']} "
+        f"and {recipe['family_power']}).\n"
         "- Logits of the whole view and of the native crops are averaged (see `share`), then calibrated "
         "by Platt's method.",
         f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
@@ -59,6 +60,12 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     if condition.families:
         parts.append("### AI pictures by family of generators")
         parts.append(_categories("family", condition.families, ("recall", "recall_at_5")))
+        count, recall, recall_at_5 = condition.family_mean
+        if count > 1:
+            parts.append(
+                f"Mean of the {count} families without `*`, each counting alike: "
+                f"recall {100 * recall:.1f} %, at 5 % FPR {100 * recall_at_5:.1f} %."
+            )
     parts.append("### AI pictures by generator")
     parts.append(_categories("generator", condition.generators, ("recall", "recall_at_5")))
     parts.append("### Real pictures by source")

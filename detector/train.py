@@ -58,6 +58,7 @@ class Recipe:
             from square, are measured and calibrated on; in the fit they gained nothing.
         folds: number of group-held-out folds.
         power: how strongly large sources are weighted down (0 not at all, 1 fully).
+        family_power: the same of large families of generators.
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
@@ -78,6 +79,7 @@ class Recipe:
     crops: int = 2
     folds: int = 5
     power: float = 0.5
+    family_power: float = 0.5
     laundered_whole: float = 0.5
     laundered_native: float = 0.45
     false_positive_rate: float = 0.01
@@ -286,7 +288,14 @@ def fit_kind(
     """
     seen = [examples[sample.example] for sample in rows]
     labels = np.array([example.label for example in seen])
-    weights = balanced_weights(labels, [e.source for e in seen], [e.group for e in seen], recipe.power)
+    weights = balanced_weights(
+        labels,
+        [example.source for example in seen],
+        [example.group for example in seen],
+        recipe.power,
+        [family_of(example.generator) for example in seen],
+        recipe.family_power,
+    )
     l2, laundered = recipe.l2_native, recipe.laundered_native
     if kind == "whole":
         l2, laundered = recipe.l2_whole, recipe.laundered_whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -170,6 +171,14 @@ def test_the_shipped_error_rates_are_counted_again() -> None:
     assert [int(n) for n in row[1:3]] == [stated["groups"]["ai"], stated["groups"]["real"]]
     assert row[3] == f"{stated['auc']['low']:.3f}-{stated['auc']['high']:.3f}"
     assert stated["auc"]["low"] < auc < stated["auc"]["high"]
+    sentence = re.search(
+        r"Mean of the (\d+) families without `\*`, each counting alike: recall (\S+) %, at 5 % FPR (\S+) %\.",
+        aidetect("models", "card").stdout.decode(),
+    )
+    assert sentence
+    families = told.split("AI by family of generators (mix)", 1)[1].split("AI by generator", 1)[0]
+    row = families[families.index("mean of ") :].splitlines()[0].split()
+    assert row == ["mean", "of", sentence[1], "without", "*", f"{sentence[2]}%", f"{sentence[3]}%"]
 
 
 def test_a_first_result_comes_soon(pictures: Path) -> None:
@@ -182,6 +191,6 @@ def test_the_readme_tables_are_the_model_cards() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     card = aidetect("models", "card").stdout.decode()
     section = readme.split("## How it works", 1)[1].split("## Speed", 1)[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")]
+    rows = [line for line in section.splitlines() if line.startswith(("|", "Mean of the"))]
     assert len(rows) > 10
     assert set(rows) <= set(card.splitlines())

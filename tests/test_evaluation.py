@@ -127,6 +127,21 @@ def test_families_gather_generators_and_leave_out_those_of_none() -> None:
     assert found.to_dict()["families"]["stable_diffusion"]["recall"]["n"] == 3
 
 
+def test_the_mean_over_families_counts_each_alike_and_leaves_small_ones_out() -> None:
+    several = {"sdxl": (300, 1.0), "midjourney": (30, 0.5), "firefly": (29, 0.0), "unknown-ai": (50, 0.0)}
+    mine = [
+        scored(1, 3.0 if i < share * n else -3.0, generator=name)
+        for name, (n, share) in several.items()
+        for i in range(n)
+    ]
+    found = evaluation.evaluate([*mine, scored(0, 0.0)], THRESHOLDS).conditions["clean"]
+    assert found.family_mean == (2, 0.75, 0.75)
+    assert found.to_dict()["family_mean"] == {"families": 2, "recall": 0.75, "recall_at_5_fpr": 0.75}
+    bare = evaluation.evaluate([scored(1, 3.0), scored(0, 0.0)], THRESHOLDS).conditions["clean"]
+    assert bare.family_mean[0] == 0
+    assert bare.to_dict()["family_mean"] == {"families": 0, "recall": None, "recall_at_5_fpr": None}
+
+
 def test_many_groups_have_intervals_over_groups() -> None:
     mine = [scored(i % 2, i % 5 + i % 2, group=f"g{i % 40}") for i in range(200)]
     found = evaluation.evaluate(mine, THRESHOLDS).conditions["clean"]

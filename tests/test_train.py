@@ -76,6 +76,23 @@ def test_balanced_weights_give_each_class_half() -> None:
     assert weights[:80].sum() == pytest.approx(weights[80:90].sum())
 
 
+def test_large_families_of_generators_weigh_less_than_their_share() -> None:
+    labels = np.array([1] * 160 + [0] * 40)
+    families = ["a"] * 90 + ["b"] * 10 + [None] * 60 + ["a"] * 40  # a real picture's is not looked at
+    given = labels, ["s"] * 200, ["r"] * 200, 0.0
+    plain, rooted, alike = (balanced_weights(*given, families, power) for power in (0.0, 0.5, 1.0))
+    assert np.array_equal(plain, balanced_weights(*given))
+    for weights in (rooted, alike):
+        assert weights[labels == 1].sum() == pytest.approx(100)
+        assert weights[labels == 0].sum() == pytest.approx(100)
+        assert len(set(weights[labels == 0])) == 1
+    assert rooted[:90].sum() == pytest.approx(3 * rooted[90:100].sum())
+    assert alike[:90].sum() == pytest.approx(alike[90:100].sum())
+    assert alike[:90].sum() == pytest.approx(alike[100:160].sum())
+    single = balanced_weights(*given, [None] * 200, 0.5)
+    assert single == pytest.approx(balanced_weights(*given))
+
+
 def test_calibration_joins_means_of_each_kind() -> None:
     calibration = Calibration(0.25, 2.0, -1.0)
     assert calibration.join(["whole", "native", "native"], [4.0, 1.0, 3.0]) == pytest.approx(2.5)
