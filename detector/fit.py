@@ -339,15 +339,16 @@ def balanced_weights(
         family_power: 0 leaves the families what their pictures give them, 1 gives all of them the same.
 
     Returns:
-        ``[n]``, positive, with mean 1.
+        ``[n]``, positive, with mean 1 where both classes are there.
     """
     cells = list(zip(labels.tolist(), sources, groups, strict=True))
     counts = Counter(cells)
     weights = np.array([float(counts[cell]) ** -power for cell in cells])
     if families is not None:
         of = np.array([str(family) if label else "" for label, family in zip(labels, families, strict=True)])
-        for family in sorted(set(of) - {""}):
-            weights[of == family] *= weights[of == family].sum() ** -family_power
+        for family in set(of) - {""}:
+            mine = of == family
+            weights[mine] *= weights[mine].sum() ** -family_power
     for value in (0, 1):
         mine = labels == value
         weights[mine] *= len(labels) / 2 / max(weights[mine].sum(), 1e-12)
