@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 from aidetect.detector.record import Record, printable
 
@@ -98,7 +98,7 @@ class _Sorted:
 class _Table:
     """One row an image, as soon as it is done: fixed columns first, the name last."""
 
-    _COLOURS = {"ai": "31;1", "uncertain": "33", "real": "32", "error": "35"}  # noqa: RUF012
+    _COLOURS: ClassVar = {"ai": "31;1", "uncertain": "33", "real": "32", "error": "35"}
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -67,9 +68,9 @@ def noise(rgb: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray
 
 SWEEP: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "clean": lambda rgb: rgb,
-    **{f"jpeg-{q}": (lambda rgb, q=q: jpeg(rgb, q)) for q in (95, 85, 75, 60, 45, 30)},  # type: ignore[misc]
-    **{f"webp-{q}": (lambda rgb, q=q: webp(rgb, q)) for q in (90, 75, 50)},  # type: ignore[misc]
-    **{f"resize-{s}": (lambda rgb, s=s: resize(rgb, s)) for s in (0.75, 0.5, 0.25, 1.5)},  # type: ignore[misc]
+    **{f"jpeg-{q}": partial(jpeg, quality=q) for q in (95, 85, 75, 60, 45, 30)},
+    **{f"webp-{q}": partial(webp, quality=q) for q in (90, 75, 50)},
+    **{f"resize-{s}": partial(resize, scale=s) for s in (0.75, 0.5, 0.25, 1.5)},
     "crop-80": lambda rgb: crop(rgb, 0.8),
     "blur-1": lambda rgb: blur(rgb, 1.0),
     "noise-4": lambda rgb: noise(rgb, 4.0, np.random.default_rng(0)),

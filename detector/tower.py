@@ -88,11 +88,7 @@ class Tower:
 
         Source of the idea to use every block: RINE (Koutlis and Papadopoulos, 2024).
         """
-        pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
-        pixels = ((pixels - self._mean) / self._std).to(self.dtype)
-        out = self.module.forward_intermediates(  # type: ignore[operator]
-            pixels, intermediates_only=True, output_extra_tokens=True
-        )
+        out = self._forward(views)
         tokens = [prefix[:, 0] for prefix in out["image_intermediates_prefix"]]
         if self.patch_mean if patch_mean is None else patch_mean:
             tokens += [grid.float().mean(dim=(2, 3)) for grid in out["image_intermediates"]]
@@ -109,14 +105,19 @@ class Tower:
             Class tokens ``[n, blocks, width]`` and patch tokens ``[n, blocks, rows, columns, width]``,
             both ``float32``.
         """
-        pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
-        pixels = ((pixels - self._mean) / self._std).to(self.dtype)
-        out = self.module.forward_intermediates(  # type: ignore[operator]
-            pixels, intermediates_only=True, output_extra_tokens=True
-        )
+        out = self._forward(views)
         classes = torch.stack([prefix[:, 0].float() for prefix in out["image_intermediates_prefix"]], dim=1)
         grids = torch.stack([g.float().permute(0, 2, 3, 1) for g in out["image_intermediates"]], dim=1)
         return classes.cpu().numpy(), grids.cpu().numpy()
+
+    def _forward(self, views: np.ndarray) -> dict[str, list[torch.Tensor]]:
+        """What every block gives for views ``[n, size, size, 3]``, dtype ``uint8``, by open_clip's names."""
+        pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
+        pixels = ((pixels - self._mean) / self._std).to(self.dtype)
+        out: dict[str, list[torch.Tensor]] = self.module.forward_intermediates(  # type: ignore[operator]
+            pixels, intermediates_only=True, output_extra_tokens=True
+        )
+        return out
 
 
 def load_tower(folder: Path) -> Tower:

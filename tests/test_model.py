@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import open_clip
@@ -435,7 +435,7 @@ def test_tag_is_handed_to_open_clip(monkeypatch: pytest.MonkeyPatch, tiny_archit
 class Hub(http.server.BaseHTTPRequestHandler):
     """A stand-in for the Hugging Face hub, with one repository."""
 
-    files: dict[str, bytes] = {}  # noqa: RUF012
+    files: ClassVar[dict[str, bytes]] = {}
 
     def do_HEAD(self) -> None:
         self.do_GET()
