@@ -6,7 +6,7 @@
 Reads the training features that a model carries, or those that `aidetect train` has cached, and prints, for
 each choice, measures of pictures whose repository the probe had not seen, in Markdown: pictures as they are,
 laundered as whole files, and cuts laundered as they are. No picture is needed with `--base`. On two cores a
-row takes one to three minutes.
+row takes one to three minutes; with `--partitions`, ten minutes or more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aidetect.detector.base import FILE, read_base
+from aidetect.detector.base import FILE, Base, read_base
 from aidetect.detector.dataset import Example, read_index
 from aidetect.detector.evaluation import CUTS, MIX, REWORK
 from aidetect.detector.families import OTHER, family_of
@@ -26,7 +26,18 @@ from aidetect.detector.features import FeatureCache, Sample, Vectors, request
 from aidetect.detector.fit import group_folds
 from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import read_model_card, tower_reference, verify_model
-from aidetect.detector.train import Recipe, both_votes, condition_of, fit_kind, in_fit, mean_logit
+from aidetect.detector.probe import KINDS
+from aidetect.detector.train import (
+    Pictures,
+    Recipe,
+    both_votes,
+    calibrate,
+    condition_of,
+    fit_kind,
+    held_out,
+    in_fit,
+    mean_logit,
+)
 
 BLOCKS = 12  # of the towers named ViT-B
 CONDITIONS = ("clean", MIX, CUTS, REWORK)
@@ -134,6 +145,36 @@ def by_family(bench: Bench, columns: np.ndarray, recipe: Recipe) -> None:
         print(f"| {condition} | all | {truth.sum()} | " + " | ".join(cells) + " |", flush=True)
 
 
+def by_partition(base: Base, recipe: Recipe, count: int) -> None:
+    """Print what the recipe reaches when repositories are shared out among folds otherwise: the partition of
+    a card first, then others drawn at random.
+    """
+    recipe = replace(recipe, components=min(base.tensors[f"{kind}.features"].shape[1] for kind in KINDS))
+    used = base.tensors["used"] > 0
+    width = int(used.sum() / recipe.tokens(BLOCKS).sum())
+    emphasis = {kind: recipe.emphasis(kind, BLOCKS, width) for kind in KINDS}
+    names = ("clean", MIX, REWORK)
+    print("| partition | mode | " + " | ".join(f"{name}: AUC, T1, T5" for name in names) + " |")
+    print("| " + " | ".join(["---"] * (2 + len(names))) + " |")
+    for seed in range(count + 1):
+        tried = replace(recipe, seed=seed)
+        _, pictures = held_out(base.examples, base.samples, base, tried, used, emphasis)
+        for mode in ("fast", "standard"):
+            cells = [measures(pictures, mode, tried, name) for name in names]
+            print(f"| {seed} | {mode} | " + " | ".join(cells) + " |", flush=True)
+
+
+def measures(pictures: Pictures, mode: str, recipe: Recipe, condition: str) -> str:
+    """AUC and recall at 1 % and 5 % false positives of one mode and condition, as the card counts them."""
+    logits = pictures.joined(calibrate(pictures, mode, recipe)[0], mode)
+    mine = pictures.measured(mode) & (pictures.conditions == condition)
+    truth, z = pictures.labels[mine], logits[mine]
+    if len(set(truth.tolist())) < 2:
+        return "-"
+    reach = [(z[truth == 1] >= threshold_at_fpr(truth, z, fpr)).mean() for fpr in (0.01, 0.05)]
+    return f"{roc_auc(truth, z):.4f} {reach[0]:.3f} {reach[1]:.3f}"
+
+
 def joined(whole: Logits, native: Logits, share: float) -> Logits:
     """Logits averaged over the pictures that have both views."""
     return {key: share * whole[key] + (1 - share) * native[key] for key in whole if key in native}
@@ -175,7 +216,10 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="that the features were computed in")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
     parser.add_argument("--families", action="store_true", help="hold out families of generators instead")
+    parser.add_argument("--partitions", type=int, help="share repositories out among folds in so many ways")
     arguments = parser.parse_args()
+    if arguments.partitions is not None and not arguments.base:
+        parser.error("--partitions needs --base")
     vectors: Vectors
     if arguments.base:
         card = read_model_card(arguments.base)
@@ -183,6 +227,9 @@ def main() -> None:
         vectors = base = read_base(card.folder / FILE)
         examples: Sequence[Example] = base.examples
         samples: Sequence[Sample] = base.samples
+        if arguments.partitions is not None:
+            by_partition(base, Recipe(), arguments.partitions)
+            return
     elif arguments.index and arguments.cache:
         examples = [example for path in arguments.index for example in read_index(path)]
         vectors = FeatureCache(arguments.cache)

@@ -300,10 +300,14 @@ def platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[
     return float(theta[0]), float(theta[1])
 
 
-def group_folds(groups: Sequence[str], labels: Sequence[int], folds: int) -> np.ndarray:
+def group_folds(groups: Sequence[str], labels: Sequence[int], folds: int, seed: int = 0) -> np.ndarray:
     """A fold for each sample such that no group is split and both labels are spread evenly.
 
     The largest groups are placed first, each where its label is rarest; deterministic.
+
+    Args:
+        seed: another than 0 gives another partition: sizes are multiplied by log-normal chance before groups
+            are put in order, and chance decides between folds that are equally good.
     """
     sizes = Counter(zip(groups, labels, strict=True))
     by_group: dict[str, Counter[int]] = {}
@@ -311,9 +315,13 @@ def group_folds(groups: Sequence[str], labels: Sequence[int], folds: int) -> np.
         by_group.setdefault(group, Counter())[label] += count
     load = [Counter[int]() for _ in range(folds)]
     fold_of = {}
-    for group, counts in sorted(by_group.items(), key=lambda item: (-sum(item[1].values()), item[0])):
+    rng = np.random.default_rng(seed)
+    factor = {group: float(np.exp(rng.normal())) if seed else 1.0 for group in sorted(by_group)}
+    size = {group: sum(counts.values()) * factor[group] for group, counts in by_group.items()}
+    for group, counts in sorted(by_group.items(), key=lambda item: (-size[item[0]], item[0])):
         label = counts.most_common(1)[0][0]
-        best = min(range(folds), key=lambda k: (load[k][label], sum(load[k].values()), k))
+        order = rng.permutation(folds).tolist() if seed else range(folds)
+        best = min(order, key=lambda k: (load[k][label], sum(load[k].values())))
         fold_of[group] = best
         load[best].update(counts)
     return np.array([fold_of[group] for group in groups])

@@ -62,7 +62,8 @@ class Recipe:
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
-        seed: recorded in the card; extraction's randomness comes from the pixels, fitting has none.
+        seed: of the partition of repositories into folds (see `group_folds`), recorded in the card; nothing
+            else is drawn: extraction's randomness comes from the pixels, fitting has none.
     """
 
     l2_whole: float = 0.3
@@ -200,7 +201,8 @@ def held_out(
         reworked = [condition_of(examples[s.example], s.copy) == REWORK for s in mine]
         known = np.flatnonzero(fitted & ~np.array(reworked))
         names = [groups[i] for i in known]
-        fold_of = dict(zip(names, group_folds(names, labels[known].tolist(), recipe.folds), strict=True))
+        shared_out = group_folds(names, labels[known].tolist(), recipe.folds, recipe.seed)
+        fold_of = dict(zip(names, shared_out, strict=True))
         fold = np.array([fold_of.get(group, 0) for group in groups])
         votes = np.empty((len(mine), 2))
         for k in range(recipe.folds):
@@ -499,7 +501,7 @@ def fit_attribution(
         known = np.flatnonzero(fitted)
         final = fit_families(x[known], [target[i] for i in known], weights[known])
         probes[kind] = FamilyProbe(final.names, _spread(final.weight, used), final.bias)
-        fold = group_folds(groups, [names.index(t) for t in target], recipe.folds)
+        fold = group_folds(groups, [names.index(t) for t in target], recipe.folds, recipe.seed)
         for k in range(recipe.folds):
             train = np.flatnonzero((fold != k) & fitted)
             seen = {target[i] for i in train}

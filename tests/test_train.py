@@ -69,6 +69,25 @@ def test_group_folds_never_split_a_group_and_spread_labels() -> None:
     assert np.array_equal(folds, group_folds(groups, labels, 5))
 
 
+def test_a_seed_gives_another_partition_that_never_splits_a_group_either() -> None:
+    rng = np.random.default_rng(3)
+    groups = [f"g{i}" for i in rng.integers(0, 40, 1000)]
+    labels = [int(g[1:]) % 2 for g in groups]
+    pairs = set()
+    for seed in range(3):
+        folds = group_folds(groups, labels, 5, seed)
+        assert np.array_equal(folds, group_folds(groups, labels, 5, seed))
+        for group in set(groups):
+            assert len({int(f) for f, g in zip(folds, groups, strict=True) if g == group}) == 1
+        counts = [sum(label for label, f in zip(labels, folds, strict=True) if f == k) for k in range(5)]
+        assert max(counts) < 1.5 * min(counts)
+        # Which groups leave together, however the folds are numbered.
+        pairs.add(
+            frozenset(frozenset(g for g, f in zip(groups, folds, strict=True) if f == k) for k in range(5))
+        )
+    assert len(pairs) == 3
+
+
 def test_balanced_weights_give_each_class_half() -> None:
     labels = np.array([1] * 90 + [0] * 10)
     weights = balanced_weights(labels, ["a"] * 80 + ["b"] * 10 + ["c"] * 10, ["r"] * 100, power=1.0)
