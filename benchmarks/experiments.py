@@ -28,7 +28,6 @@ from aidetect.detector.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.model import read_model_card, tower_reference, verify_model
 from aidetect.detector.probe import KINDS
 from aidetect.detector.train import (
-    Pictures,
     Recipe,
     both_votes,
     calibrate,
@@ -113,10 +112,15 @@ class Bench:
                 cells += ["-"] * 4
                 continue
             polished = np.array([self.named[key].source.startswith("polished-") for key in keys])
-            at_1, at_5 = threshold_at_fpr(truth, z, 0.01), threshold_at_fpr(truth, z, 0.05)
-            cells += [f"{roc_auc(truth, z):.4f}", f"{(z[truth == 1] >= at_1).mean():.3f}"]
-            cells += [f"{(z[truth == 1] >= at_5).mean():.3f}", f"{(z[polished] >= at_5).mean():.3f}"]
+            accused = (z[polished] >= threshold_at_fpr(truth, z, 0.05)).mean()
+            cells += [*measures(truth, z), f"{accused:.3f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def measures(truth: np.ndarray, z: np.ndarray) -> list[str]:
+    """AUC, and recall at 1 % and 5 % false positives, of logits ``z`` and labels, ``[n]`` each."""
+    reach = [(z[truth == 1] >= threshold_at_fpr(truth, z, fpr)).mean() for fpr in (0.01, 0.05)]
+    return [f"{roc_auc(truth, z):.4f}", *(f"{each:.3f}" for each in reach)]
 
 
 def by_family(bench: Bench, columns: np.ndarray, recipe: Recipe) -> None:
@@ -160,19 +164,16 @@ def by_partition(base: Base, recipe: Recipe, count: int) -> None:
         tried = replace(recipe, seed=seed)
         _, pictures = held_out(base.examples, base.samples, base, tried, used, emphasis)
         for mode in ("fast", "standard"):
-            cells = [measures(pictures, mode, tried, name) for name in names]
+            calibration, _ = calibrate(pictures, mode, tried)
+            logits, measured = pictures.joined(calibration, mode), pictures.measured(mode)
+            rows = [measured & (pictures.conditions == name) for name in names]
+            cells = [
+                " ".join(measures(pictures.labels[mine], logits[mine]))
+                if len(set(pictures.labels[mine].tolist())) == 2
+                else "-"
+                for mine in rows
+            ]
             print(f"| {seed} | {mode} | " + " | ".join(cells) + " |", flush=True)
-
-
-def measures(pictures: Pictures, mode: str, recipe: Recipe, condition: str) -> str:
-    """AUC and recall at 1 % and 5 % false positives of one mode and condition, as the card counts them."""
-    logits = pictures.joined(calibrate(pictures, mode, recipe)[0], mode)
-    mine = pictures.measured(mode) & (pictures.conditions == condition)
-    truth, z = pictures.labels[mine], logits[mine]
-    if len(set(truth.tolist())) < 2:
-        return "-"
-    reach = [(z[truth == 1] >= threshold_at_fpr(truth, z, fpr)).mean() for fpr in (0.01, 0.05)]
-    return f"{roc_auc(truth, z):.4f} {reach[0]:.3f} {reach[1]:.3f}"
 
 
 def joined(whole: Logits, native: Logits, share: float) -> Logits:
@@ -216,7 +217,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="that the features were computed in")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
     parser.add_argument("--families", action="store_true", help="hold out families of generators instead")
-    parser.add_argument("--partitions", type=int, help="share repositories out among folds in so many ways")
+    parser.add_argument("--partitions", type=int, help="the card's partition into folds, and so many others")
     arguments = parser.parse_args()
     if arguments.partitions is not None and not arguments.base:
         parser.error("--partitions needs --base")
