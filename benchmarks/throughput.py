@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    from aidetect.detector.memory import keep_freed
-    from aidetect.detector.source import walk
+    from aidetect.detector.inputs.source import walk
+    from aidetect.detector.models.memory import keep_freed
 
     keep_freed()  # as the command does
     files = [str(path) for path in walk(arguments.folder)][: arguments.limit]

@@ -18,8 +18,8 @@ import click
 from aidetect.detector.errors import AidetectError, ModelError
 
 if TYPE_CHECKING:
-    from aidetect.detector.dataset import Example
     from aidetect.detector.resultcache import ResultCache
+    from aidetect.detector.training.dataset import Example
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -149,7 +149,7 @@ def labelled(options: dict[str, Any]) -> list[Example]:
     Raises:
         AidetectError: an index or folder cannot be used.
     """
-    from aidetect.detector.dataset import read_folder, read_index
+    from aidetect.detector.training.dataset import read_folder, read_index
 
     examples = [example for path in options["index"] for example in read_index(path)]
     for label, folders in ((1, options["ai"]), (0, options["real"])):
@@ -160,7 +160,7 @@ def labelled(options: dict[str, Any]) -> list[Example]:
 def load_detector(model: str | None, device: str, mode: str, **options: Any) -> Any:
     """Load a detector; a missing or damaged model ends the command with exit code 5."""
     from aidetect.detector.detector import Detector
-    from aidetect.detector.model import DEFAULT_MODEL
+    from aidetect.detector.models.model import DEFAULT_MODEL
 
     given = {name: value for name, value in options.items() if value is not None}
     with errors_for_people():

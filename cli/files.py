@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.source import Source, WalkOptions, expand, file_error
+from aidetect.detector.inputs.source import Source, WalkOptions, expand, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
 
@@ -166,7 +166,7 @@ TABLE_HEAD = f"{'AI':>6}  {'verdict':<9}  {'action':<7}  image"
 
 def table_row(record: Any, action: str, rest: str) -> str:
     """A row of the table: score, what was done, the name, and the rest."""
-    from .writers import percent
+    from .formats.writers import percent
 
     probability = "-" if record.probability is None else percent(record.probability)
     name = visible(f"{record.input}{rest}")

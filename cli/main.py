@@ -40,7 +40,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"aidetect.cli.{name}")
+        module = importlib.import_module(f"aidetect.cli.commands.{name}")
         command: click.Command = getattr(module, name)
         return command
 
@@ -92,6 +92,6 @@ def main(**_: Any) -> None:
       aidetect scan photo.jpg --format json
       aidetect scan ./uploads --fail-on ai -q
     """
-    from aidetect.detector.memory import keep_freed  # brings ctypes, which help can do without
+    from aidetect.detector.models.memory import keep_freed  # brings ctypes, which help can do without
 
     keep_freed()

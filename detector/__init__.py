@@ -12,19 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import AidetectError, InputError, ModelError
+from .versions import version
 
 if TYPE_CHECKING:
     from .detector import Detector
     from .record import Record
 
 __all__ = ["AidetectError", "Detector", "InputError", "ModelError", "Record", "version"]
-
-
-def version() -> str:
-    """The installed version of aidetect."""
-    from importlib.metadata import version as installed
-
-    return installed("aidetect")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from .attribution import generators
-from .caution import cautions
-from .device import Device, choose
-from .errors import AidetectError, InputError
-from .fetch import Fetcher, FetchOptions
-from .model import DEFAULT_MODEL, Model, load_model
-from .pending import Extras, Frame, Prepared, Result, kept_frames, kept_result
-from .pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS, Pixels, decode, from_array, size
-from .record import Record, ViewScore, library_versions, tool
-from .resources import PixelGate, pool, trim
+from .errors import AidetectError
+from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
+from .images.stability import judge
+from .images.views import View
+from .inputs.fetch import Fetcher, FetchOptions
+from .inputs.source import Source
+from .models.attribution import generators
+from .models.device import Device, choose
+from .models.model import DEFAULT_MODEL, Model, load_model
+from .pending import Extras, Prepared, Result, kept_result
+from .prepare import Preparer
+from .record import Record, ViewScore
+from .resources import pool, trim
 from .resultcache import ResultCache
-from .source import Source, read_file, read_stream
-from .stability import judge, reencoded
-from .views import View, cut, looked_at, make_views, thumbnail, whole_view
+from .versions import library_versions, tool
 
-# Pixels that may be decoded at the same time; a larger picture is decoded alone.
-_DECODING_AT_ONCE = 48_000_000
 # Images after which freed memory is handed back: large arrays of many sizes leave the heap in pieces.
 _TRIM_EVERY = 16
 # Results of distinct pictures remembered, so that repeated pixels are computed once.
@@ -140,11 +137,13 @@ class Detector:
         waiting: deque[Prepared] = deque()
         batch: list[tuple[Result, View]] = []
         known: OrderedDict[str, Result] = OrderedDict()
-        gate = PixelGate(_DECODING_AT_ONCE)
         depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
         extras = extras or Extras()
         with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
+            preparer = Preparer(
+                self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras
+            )
             futures: deque[Future[Prepared]] = deque()
             upcoming = iter(sources)
             exhausted = False
@@ -156,9 +155,7 @@ class Detector:
                         exhausted = True
                     else:
                         threads = downloads if source.kind == "url" else readers
-                        futures.append(
-                            threads.submit(self._prepare, source, fetcher, stdin, gate, cache, extras)
-                        )
+                        futures.append(threads.submit(preparer.prepare, source))
                 ready = bool(futures) and (futures[0].done() or not batch)
                 if ready:
                     prepared = futures.popleft().result()
@@ -177,82 +174,6 @@ class Detector:
                     break
                 while len(known) > _REMEMBERED:
                     known.popitem(last=False)
-
-    def _prepare(
-        self,
-        source: Source,
-        fetcher: Fetcher,
-        stdin: BinaryIO | None,
-        gate: PixelGate,
-        cache: ResultCache | None,
-        extras: Extras,
-    ) -> Prepared:
-        """Read, decode and cut one source; runs in a worker thread and never raises for bad input."""
-        start = time.perf_counter()
-        record = Record(source.name, thresholds=self.thresholds)
-        prepared = Prepared(record, [])
-        try:
-            if isinstance(source.payload, np.ndarray):
-                try:
-                    pixels = from_array(source.payload)
-                except ValueError as error:
-                    raise InputError("bad_array", str(error)) from None
-                prepared.frames = self._cut(pixels, extras)
-            else:
-                data = _read(source, fetcher, stdin)
-                record.file_sha256 = hashlib.sha256(data).hexdigest()
-                record.file_bytes = len(data)
-                if cache is not None:
-                    prepared.file = f"{record.file_sha256}:{self.max_pixels}:{self.frames}:{extras.stability}"
-                    # Evidence and thumbnails are not kept: they need the pixels each time.
-                    if not (extras.evidence or extras.thumbnail):
-                        prepared.frames = kept_frames(cache, prepared.file)
-                if prepared.frames:
-                    prepared.file = None  # nothing new to keep of it
-                else:
-                    with gate.hold(min(size(data), self.max_pixels)):
-                        for pixels in decode(data, max_pixels=self.max_pixels, frames=self.frames):
-                            prepared.frames += self._cut(pixels, extras)
-                            if extras.evidence and record.evidence is None:
-                                from .evidence import find_evidence
-
-                                record.evidence = find_evidence(data, pixels.rgb)
-        except InputError as error:
-            prepared.frames = []
-            record.status = "error"
-            record.error = {"type": error.kind, "message": str(error)}
-        record.milliseconds = (time.perf_counter() - start) * 1000
-        return prepared
-
-    def _cut(self, pixels: Pixels, extras: Extras) -> list[Frame]:
-        """A decoded frame, and the re-encodings of it that were asked for, with their views."""
-        frame = self._frame(pixels)
-        if extras.thumbnail:
-            frame.thumbnail = thumbnail(pixels.rgb, extras.thumbnail)
-        frames = [frame]
-        if extras.stability:
-            for name, rgb in reencoded(pixels.rgb):
-                other = self._frame(from_array(rgb))
-                other.frame, other.reencoding = frame.frame, name
-                frames.append(other)
-        return frames
-
-    def _frame(self, pixels: Pixels) -> Frame:
-        box = looked_at(pixels.rgb, self.plan)
-        views, inside = make_views(pixels.rgb, self.plan, box), cut(pixels.rgb, box)
-        wholes = [view for view in views if view.kind == "whole"]
-        middle = wholes[len(wholes) // 2] if len(wholes) % 2 else whole_view(inside, self.plan.size)
-        return Frame(
-            pixels.key,
-            pixels.sha256,
-            pixels.width,
-            pixels.height,
-            pixels.format,
-            pixels.frame,
-            pixels.frames,
-            cautions(inside.shape[1], inside.shape[0], middle.rgb),
-            views=views,
-        )
 
     def _enqueue(
         self,
@@ -370,17 +291,3 @@ def _source(image: str | os.PathLike[str] | bytes | np.ndarray) -> Source:
     if isinstance(image, np.ndarray):
         return Source("<array>", "memory", payload=image)
     return Source(os.fspath(image), "file")
-
-
-def _read(source: Source, fetcher: Fetcher, stdin: BinaryIO | None) -> bytes:
-    if source.error is not None:
-        raise source.error
-    if source.kind == "url":
-        return fetcher.fetch(source.name)
-    if source.kind == "stdin":
-        if stdin is None:
-            raise InputError("unreadable", "standard input is not available here")
-        return read_stream(stdin)
-    if isinstance(source.payload, bytes):
-        return source.payload
-    return read_file(Path(source.name))

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .images.views import View
 from .record import Record
 from .resultcache import ResultCache
-from .views import View
 
 
 @dataclass

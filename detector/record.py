@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
-import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import version
-
 if TYPE_CHECKING:
-    from .model import Thresholds
+    from .models.model import Thresholds
 
 SCHEMA = "https://aidetect.invalid/schema/report-1.json"
 
@@ -140,28 +137,3 @@ def raw_name(name: str) -> str | None:
 
 def _has_raw_bytes(name: str) -> bool:
     return any("\ud800" <= c <= "\udfff" for c in name)
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of everything that may move a score in its last digits."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    from PIL import features
-
-    versions = {"python": platform.python_version()}
-    for name in ("torch", "open_clip_torch", "torchvision", "numpy", "pillow", "pillow-heif", "safetensors"):
-        try:
-            versions[name] = installed(name)
-        except PackageNotFoundError:
-            continue
-    for codec in ("jpg", "libjpeg_turbo", "webp", "avif", "libtiff", "zlib"):
-        found = features.version(codec)
-        if found:
-            versions[f"lib:{codec}"] = found
-    return versions
-
-
-def tool() -> dict[str, str]:
-    """Name and version of this tool."""
-    return {"name": "aidetect", "version": version()}

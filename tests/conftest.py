@@ -209,7 +209,7 @@ def write_tower(folder: Path, architecture: str, seed: int = 0) -> str:
     import torch
     from safetensors.torch import save_file
 
-    from aidetect.detector.checksum import file_sha256
+    from aidetect.detector.models.checksum import file_sha256
 
     torch.manual_seed(seed)
     visual = open_clip.create_model(architecture).visual
@@ -243,7 +243,7 @@ def write_model(folder: Path, tower: dict[str, str], seed: int = 0) -> Path:
     """Write a model folder with a random probe on a tower; returns the folder."""
     from safetensors.numpy import save_file
 
-    from aidetect.detector.checksum import file_sha256
+    from aidetect.detector.models.checksum import file_sha256
 
     rng = np.random.default_rng(seed)
     length = TINY_BLOCKS * TINY_WIDTH

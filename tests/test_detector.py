@@ -21,16 +21,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aidetect.detector import Detector as LazyDetector
-from aidetect.detector.caution import cautions
 from aidetect.detector.detector import Detector
-from aidetect.detector.device import Device, choose
 from aidetect.detector.errors import AidetectError, InputError, ModelError
-from aidetect.detector.fetch import FetchOptions
-from aidetect.detector.model import Model, load_model
-from aidetect.detector.record import Record, ViewScore, library_versions, printable, raw_name, tool
+from aidetect.detector.images.caution import cautions
+from aidetect.detector.images.views import ViewPlan, make_views
+from aidetect.detector.inputs.fetch import FetchOptions
+from aidetect.detector.inputs.source import Source
+from aidetect.detector.models.device import Device, choose
+from aidetect.detector.models.model import Model, load_model
+from aidetect.detector.record import Record, ViewScore, printable, raw_name
 from aidetect.detector.resources import PixelGate
-from aidetect.detector.source import Source
-from aidetect.detector.views import ViewPlan, make_views
+from aidetect.detector.versions import library_versions, tool
 
 CPU = Device("cpu", torch.float32, "test")
 PICTURES = [shapes(150 + 7 * i, 90 + 11 * i, seed=i) for i in range(7)] + [noise(20, 20), gradient(33, 900)]
@@ -447,7 +448,7 @@ def test_closing_early_ends_the_threads(make: Callable[..., Detector]) -> None:
 def test_closing_early_drops_the_queued_work(
     make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aidetect.detector import detector as module
+    from aidetect.detector import prepare as module
 
     begun = 0
     real = module.decode
@@ -533,7 +534,7 @@ def test_gate_opens_after_an_error() -> None:
 def test_stream_holds_the_gate_while_decoding(
     make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aidetect.detector import detector as module
+    from aidetect.detector import prepare as module
 
     monkeypatch.setattr(module, "_DECODING_AT_ONCE", 64 * 64)
     now = most = 0

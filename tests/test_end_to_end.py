@@ -17,7 +17,7 @@ from conftest import encode, gradient, noise, shapes
 from PIL import Image
 
 from aidetect.detector import Detector
-from aidetect.detector.model import DEFAULT_MODEL, read_model_card, verify_model
+from aidetect.detector.models.model import DEFAULT_MODEL, read_model_card, verify_model
 
 COMMAND = [sys.executable, "-m", "aidetect.cli"]
 
@@ -108,7 +108,7 @@ def test_prove_holds_for_every_container(pictures: Path) -> None:
 
 
 def test_prove_notices_a_difference(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aidetect.detector import proof
+    from aidetect.detector.audit import proof
 
     other = np.asarray(Image.open(pictures / "drawn.png")).copy()
     other[0, 0, 0] ^= 1

@@ -11,8 +11,8 @@ from conftest import encode, jpeg_with, png_with, shapes
 
 from aidetect.cli.main import main
 from aidetect.detector.detector import Detector
+from aidetect.detector.inputs.source import Source
 from aidetect.detector.pending import Extras
-from aidetect.detector.source import Source
 
 PARAMETERS = b"parameters\0a castle\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Model: dreamy"
 

@@ -75,7 +75,7 @@ def test_a_second_scan_says_the_same_from_the_cache(run: Any, folder: Path) -> N
 def test_the_second_scan_neither_decodes_nor_computes(
     run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aidetect.detector import detector as module
+    from aidetect.detector import prepare as module
     from aidetect.detector.detector import Detector
 
     first = records(run(folder, "--format", "json"))

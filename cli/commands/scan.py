@@ -1,0 +1,323 @@
+"""``aidetect scan``: score images and report."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aidetect.detector.inputs.source import Source, expand, read_list
+
+from ..common import (
+    CONTEXT,
+    CommandError,
+    ExitCode,
+    ends_quietly,
+    errors_for_people,
+    model_options,
+    progress_bar,
+    result_cache,
+    say,
+)
+from ..files import detector_for, file_options, finish, walk_options
+from ..formats.writers import FORMATS, SUFFIXES, open_output
+
+_COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
+# Longest side of the small pictures in a page, in pixels.
+_THUMBNAIL = 160
+_SORTS = ("input", "probability", "verdict", "name")
+
+
+class _FailOn(click.ParamType[Any]):
+    name = "ai|uncertain|PROBABILITY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("ai", "uncertain") or isinstance(value, float):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not ai, uncertain or a probability", param, ctx)
+        if not 0 <= number <= 1:
+            self.fail(f"{value} is not between 0 and 1", param, ctx)
+        return number
+
+
+@dataclass
+class _Tally:
+    """Counts of a run, and what its exit code follows from."""
+
+    fail_on: str | float | None
+    counts: Counter[str]
+    findings: int = 0
+
+    def add(self, record: Any) -> None:
+        """Count a record, and mark it when it is a finding."""
+        self.counts["images"] += 1
+        if record.status != "ok":
+            self.counts["errors"] += 1
+            return
+        self.counts[record.verdict] += 1
+        self.counts["accepted"] += record.accepted is not None
+        self.counts["cached"] += record.cached
+        record.finding = self.is_finding(record)
+        self.findings += record.finding and self.fail_on is not None
+
+    def is_finding(self, record: Any) -> bool:
+        """Whether a record is at or above ``--fail-on`` (without one: has the verdict ``ai``)."""
+        if record.accepted is not None or record.status != "ok":
+            return False
+        if isinstance(self.fail_on, float):
+            return bool(record.probability >= self.fail_on)
+        return record.verdict == "ai" or (self.fail_on == "uncertain" and record.verdict == "uncertain")
+
+    def exit_code(self) -> ExitCode:
+        """The exit code, findings before unreadable inputs."""
+        if self.counts["images"] == 0:
+            return ExitCode.NOTHING
+        if self.findings:
+            return ExitCode.FINDINGS
+        return ExitCode.UNREADABLE if self.counts["errors"] else ExitCode.OK
+
+    def as_dict(self) -> dict[str, int]:
+        """Counts for reports."""
+        return {name: self.counts[name] for name in _COUNTS}
+
+
+@click.command(
+    context_settings=CONTEXT, epilog="Documentation of every JSON field: `aidetect scan --print-schema`."
+)
+@click.argument("inputs", nargs=-1, metavar="[FILE|FOLDER|URL|-]...")
+@click.option(
+    "--from", "lists", multiple=True, metavar="LIST", help="Read inputs from a file, one a line; - for stdin."
+)
+@click.option(
+    "-0", "--null", is_flag=True, help="Names in lists are separated by NUL, as `find -print0` writes them."
+)
+@file_options
+@click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
+@click.option(
+    "--max-downloads", type=click.IntRange(1, 32), default=4, show_default=True, help="Downloads at once."
+)
+@click.option(
+    "--max-download-mb", type=click.IntRange(1), default=64, show_default=True, help="Size cap of a download."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Frames of an animation that are scored at most.",
+)
+@model_options
+@click.option(
+    "--stability",
+    is_flag=True,
+    help="Score five re-encodings of each image too; a verdict that most of them do not share, or that one "
+    "contradicts, becomes uncertain.",
+)
+@click.option(
+    "--evidence",
+    is_flag=True,
+    help="Say what metadata and watermarks claim, beside the score and never in it.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default=None,
+    help="What to write.  [default: by -o's suffix, else table]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to a file (whole or not at all).",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(_SORTS),
+    default="input",
+    show_default=True,
+    help="Order of the rows; other than `input` they are written at the end.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(["ai", "uncertain", "real", "error"]),
+    multiple=True,
+    help="Write only these (repeatable); counts and the exit code are of all.",
+)
+@click.option("--fail-on", type=_FailOn(), default=None, help="Exit 1 when an image is at or above this.")
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Accepted findings (`aidetect baseline create`): shown as such, they do not fail the run.",
+)
+@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever was found or unreadable.")
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append what is found to an audit log whose lines are chained by hashes.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
+@ends_quietly
+def scan(inputs: tuple[str, ...], **options: Any) -> None:
+    """Score images and say which are likely AI-generated.
+
+    Folders are walked. One bad file never stops the run. Results go to standard output, progress and
+    messages to standard error.
+
+    \b
+    Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 usage,
+    3 some inputs could not be read, 4 nothing to scan, 5 model missing or
+    damaged, 130 interrupted (results so far are written).
+
+    \b
+    Examples:
+      aidetect scan ./folder
+      aidetect scan a.jpg https://example.com/b.png --format json
+      aidetect scan ./uploads --fail-on ai -o report.csv
+      find . -name '*.png' -print0 | aidetect scan -0 --from - --format jsonl
+      curl -s https://example.com/c.webp | aidetect scan -
+    """
+    if options["print_schema"]:
+        from ..formats.writers import schema_text
+
+        click.echo(schema_text(), nl=False)
+        return
+    names = _names(inputs, options["lists"], options["null"])
+    sources = list(expand(names, walk_options(options)))
+    code = _run(sources, options) if sources else ExitCode.NOTHING
+    if code == ExitCode.NOTHING:
+        say("aidetect: nothing to scan: no images found (see --all-files, --hidden, --include)")
+    if code not in (ExitCode.MODEL, ExitCode.INTERRUPTED) and options["exit_zero"]:
+        code = ExitCode.OK
+    finish(code)
+
+
+def _names(inputs: Iterable[str], lists: Iterable[str], null: bool) -> list[str]:
+    names = list(inputs)
+    lists = list(lists)
+    if not names and not lists:
+        raise CommandError("nothing given to scan; try: aidetect scan ./folder (help: aidetect scan -h)")
+    if names.count("-") + lists.count("-") > 1:
+        raise CommandError("standard input can be read only once")
+    for name in lists:
+        try:
+            if name == "-":
+                names += read_list(sys.stdin.buffer, null)
+            else:
+                with Path(name).open("rb") as stream:
+                    names += read_list(stream, null)
+        except OSError as error:
+            raise CommandError(f"cannot read the list {name}: {error.strerror}") from None
+    return names
+
+
+def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
+    from aidetect.detector.audit.baseline import read_baseline
+    from aidetect.detector.audit.report import header
+    from aidetect.detector.inputs.fetch import FetchOptions
+    from aidetect.detector.pending import Extras
+    from aidetect.detector.record import printable
+
+    output: Path | None = options["output"]
+    format_ = options["format_"] or (SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
+    started = datetime.now(UTC)
+    detector = detector_for(options)
+    fetch = FetchOptions(
+        allowed=not options["no_network"],
+        at_once=options["max_downloads"],
+        max_bytes=options["max_download_mb"] * 2**20,
+    )
+    extras = Extras(
+        stability=options["stability"],
+        evidence=options["evidence"],
+        thumbnail=_THUMBNAIL if format_ == "html" else 0,
+    )
+    tally = _Tally(options["fail_on"], Counter())
+    only = set(options["only"])
+    quiet = options["quiet"]
+    interrupted = False
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(errors_for_people())
+        accepted = read_baseline(options["baseline"]) if options["baseline"] else {}
+        cache = stack.enter_context(result_cache(detector, not options["no_cache"]))
+        log = stack.enter_context(_logging(options["log"]))
+        writer = stack.enter_context(open_output(format_, output, options["sort"]))
+        head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
+        settings = click.get_current_context().find_root().obj
+        head["configuration"] = printable(str(settings.path)) if settings and settings.path else None
+        log("start", head)
+        writer.begin(head)
+        with progress_bar(len(sources), quiet) as bar:
+            stream = detector.stream(sources, fetch, sys.stdin.buffer, cache=cache, extras=extras)
+            try:
+                for record in stream:
+                    entry = accepted.get(record.pixels_sha256)
+                    if entry is not None:
+                        record.accepted = {"reason": entry.reason, "date": entry.date}
+                    tally.add(record)
+                    log("record", {"record": record.to_dict()})
+                    if record.error:
+                        say(f"aidetect: {record.input}: {record.error['message']}")
+                    if not only or (record.verdict or "error") in only:
+                        writer.add(record)
+                    bar.update()
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                stream.close()
+        writer.end(tally.as_dict(), interrupted)
+        code = ExitCode.INTERRUPTED if interrupted else tally.exit_code()
+        log("end", {"counts": tally.as_dict(), "exit_code": int(code)})
+    if interrupted:
+        say(f"aidetect: interrupted; {tally.counts['images']} of {len(sources)} results were written")
+    elif not quiet:
+        say(_summary(tally, detector, (datetime.now(UTC) - started).total_seconds()))
+    return code
+
+
+@contextlib.contextmanager
+def _logging(path: Path | None) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """What appends an event of this run to the audit log, or does nothing without one."""
+    if path is None:
+        yield lambda event, data: None
+        return
+    from aidetect.detector.audit.auditlog import AuditLog
+
+    log = AuditLog(path)
+    run = {"run": secrets.token_hex(8)}
+    try:
+        yield lambda event, data: log.append(event, run | data)
+    finally:
+        log.close()
+
+
+def _summary(tally: _Tally, detector: Any, seconds: float) -> str:
+    counts = tally.counts
+    images = counts["images"]
+    parts = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]
+    if counts["errors"]:
+        parts.append(f"{counts['errors']} unreadable")
+    if counts["accepted"]:
+        parts.append(f"{counts['accepted']} accepted")
+    if counts["cached"]:
+        parts.append(f"{counts['cached']} from the cache")
+    rate = detector.model.card.error_rates(detector.mode).get("false_positive_rate", {})
+    note = f"; about {rate['value']:.1%} of real images are called ai" if rate else ""
+    plural = "" if images == 1 else "s"
+    return (
+        f"{images} image{plural}: {', '.join(parts)} ({seconds:.1f} s on {detector.device.name}, "
+        f"model {detector.model.card.name}{note})"
+    )

@@ -1,0 +1,340 @@
+"""``aidetect tag``: write a provenance tag into copies of images, or into the images themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aidetect.detector.errors import InputError
+from aidetect.detector.inputs.source import read_file
+
+from ..common import (
+    CONTEXT,
+    CommandError,
+    ExitCode,
+    ends_quietly,
+    errors_for_people,
+    model_options,
+    part_beside,
+    progress_bar,
+    say,
+    table_or_json,
+    utf8_output,
+)
+from ..files import (
+    TABLE_HEAD,
+    LocalFile,
+    changed,
+    detector_for,
+    file_options,
+    finish,
+    local_files,
+    make_folder,
+    publish,
+    raise_error,
+    reason,
+    scored,
+    table_row,
+)
+
+if TYPE_CHECKING:
+    from aidetect.detector.evidence.provenance import Tagged
+    from aidetect.detector.record import Record
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for the tagged copies; each keeps its place below the folder that was given.",
+)
+@click.option("--in-place", is_flag=True, help="Change the files themselves.")
+@click.option(
+    "--at-least",
+    type=click.Choice(["ai", "uncertain"]),
+    default="ai",
+    show_default=True,
+    help="The verdict from which on an image is tagged.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that are in DIR already.")
+@click.option("--force", is_flag=True, help="Write into files with a C2PA manifest; their signature breaks.")
+@file_options
+@model_options
+@table_or_json
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+@ends_quietly
+def tag(inputs: tuple[str, ...], **options: Any) -> None:
+    """Write into AI-generated images that they are AI-generated.
+
+    The tag is XMP: the IPTC property DigitalSourceType with the value trainedAlgorithmicMedia, and the tool,
+    model, probability, verdict and date in a namespace of aidetect's own. JPEG, PNG and WebP files hold it
+    themselves; their image data is copied byte for byte, the pixels are compared before a file gets its
+    name, and all other metadata stays. Other formats, files with a C2PA manifest, and JPEGs with an index
+    of several pictures get a sidecar file, NAME.EXT.xmp. An `uncertain` image (--at-least uncertain) gets
+    the finding but not the IPTC claim.
+
+    With --in-place a file is replaced in one step; its mode stays, its time becomes that of the change, so
+    that backups see it. A file that has the same tag already is left as it is.
+
+    \b
+    Exit codes: 0 done, 2 usage, 3 some files could not be read or tagged,
+    4 no images, 5 model missing or damaged, 130 interrupted.
+
+    \b
+    Examples:
+      aidetect tag ./folder -o ./tagged
+      aidetect tag a.jpg b.png --in-place
+      exiftool -G1 -XMP:all ./tagged/a.jpg
+    """
+    output: Path | None = options["output"]
+    if (output is None) != options["in_place"]:
+        raise CommandError("say where the tags go: either -o DIR or --in-place")
+    if options["overwrite"] and output is None:
+        raise CommandError("--overwrite goes with -o DIR")
+    files = local_files(inputs, options, [] if output is None else [output])
+    if not files:
+        where = "" if output is None else f" outside {output}"
+        say(f"aidetect: nothing to tag: no images found{where}")
+        raise SystemExit(int(ExitCode.NOTHING))
+    if output is not None:
+        make_folder(output)
+    finish(_run(files, options))
+
+
+@dataclass
+class _Row:
+    """What became of one file: what was done, where the tagged image is, and where its sidecar."""
+
+    action: str
+    output: Path | None = None
+    sidecar: Path | None = None
+    note: str = ""
+    error: str | None = None
+
+
+def _run(files: list[LocalFile], options: dict[str, Any]) -> ExitCode:
+    from aidetect.detector.versions import tool
+
+    tagger = _Tagger(detector_for(options), options)
+    counts: Counter[str] = Counter()
+    results: list[dict[str, Any]] = []
+    table = options["format_"] == "table"
+    interrupted = False
+    utf8_output(newline="")
+    if table:
+        click.echo(TABLE_HEAD)
+    with errors_for_people(), progress_bar(len(files), options["quiet"]) as bar:
+        try:
+            for file, record in scored(tagger.detector, files, options):
+                try:
+                    row = tagger.tag(file, record)
+                except (InputError, OSError) as error:
+                    row = _Row("error", error=reason(error))
+                    say(f"aidetect: {record.input}: {row.error}")
+                counts[row.action] += 1
+                if table:
+                    click.echo(table_row(record, row.action, _where(row, file)))
+                else:
+                    results.append(_json_row(record, row))
+                bar.update()
+        except KeyboardInterrupt:
+            interrupted = True
+    if not table:
+        report = {"tool": tool(), "model": tagger.model, "images": results, "interrupted": interrupted}
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    if interrupted:
+        say(f"aidetect: interrupted after {counts.total()} of {len(files)} images; the others are as before")
+        return ExitCode.INTERRUPTED
+    if not options["quiet"]:
+        say(_summary(len(files), counts))
+    return ExitCode.UNREADABLE if counts["error"] else ExitCode.OK
+
+
+def _where(row: _Row, file: LocalFile) -> str:
+    place = row.sidecar or row.output
+    arrow = f" -> {place}" if place not in (None, file.path) else ""
+    note = row.error or row.note
+    return f"{arrow}  ({note})" if note else arrow
+
+
+def _json_row(record: Record, row: _Row) -> dict[str, Any]:
+    from aidetect.detector.record import printable, raw_name
+
+    return {
+        "input": printable(record.input),
+        "input_base64": raw_name(record.input),
+        "verdict": record.verdict,
+        "probability": record.probability,
+        "action": "none" if row.action == "-" else row.action,
+        "output": None if row.output is None else printable(str(row.output)),
+        "sidecar": None if row.sidecar is None else printable(str(row.sidecar)),
+        "note": row.note or None,
+        "error": row.error,
+    }
+
+
+def _summary(total: int, counts: Counter[str]) -> str:
+    words = {
+        "tagged": "tagged",
+        "sidecar": "tagged in a sidecar",
+        "there": "tagged already",
+        "-": "left alone",
+        "error": "could not be read or tagged",
+    }
+    parts = [f"{counts[action]} {text}" for action, text in words.items() if counts[action]]
+    return f"{total} image{'' if total == 1 else 's'}: {', '.join(parts)}"
+
+
+class _Tagger:
+    """Tags one file after the other.
+
+    Attributes:
+        detector: what scores.
+        model: what a report says of its model.
+    """
+
+    def __init__(self, detector: Any, options: dict[str, Any]) -> None:
+        card = detector.model.card
+        self.detector = detector
+        self.model = {"name": card.name, "card_sha256": card.sha256, "views": detector.mode}
+        self._folder: Path | None = options["output"]
+        self._overwrite: bool = options["overwrite"]
+        self._force: bool = options["force"]
+        self._verdicts = ("ai", "uncertain") if options["at_least"] == "uncertain" else ("ai",)
+        self._done: set[Path] = set()
+
+    def tag(self, file: LocalFile, record: Record) -> _Row:
+        """Tag a file if its verdict asks for it.
+
+        Raises:
+            InputError, OSError: it cannot be; it is as it was then, and so is the output folder.
+        """
+        raise_error(record)
+        if record.verdict not in self._verdicts:
+            return _Row("-")
+        target = file.path if self._folder is None else self._folder / file.relative
+        if self._folder is None and target.is_symlink():  # the file it points to, not the link, is replaced
+            target = Path(os.path.realpath(target))
+        place = Path(os.path.realpath(target))
+        if place in self._done:
+            if self._folder is None:
+                return _Row("there", target, note="another name of a file above")
+            raise InputError("exists", f"{target} has just been written, from another file")
+        data = read_file(file.path)
+        if hashlib.sha256(data).hexdigest() != record.file_sha256:
+            raise changed()
+        row = (
+            self._copy(file.path, target, data, record)
+            if self._folder
+            else self._change(target, data, record)
+        )
+        self._done.add(place)
+        return row
+
+    def _change(self, path: Path, data: bytes, record: Record) -> _Row:
+        tagged = self._tagged(path, data, record)
+        sidecar = None if tagged.sidecar is None else _beside(path)
+        if not tagged.changed:
+            return _Row("there", path, sidecar, tagged.note)
+        if sidecar is not None and tagged.sidecar is not None:
+            _write(tagged.sidecar, sidecar, path, overwrite=True)
+            return _Row("sidecar", path, sidecar, tagged.note)
+        if not os.access(path, os.W_OK):
+            raise InputError("permission_denied", "it is write-protected")
+        _write(tagged.data, path, path, overwrite=True, check=self._same_pixels_as(data))
+        return _Row("tagged", path, None, tagged.note)
+
+    def _copy(self, path: Path, target: Path, data: bytes, record: Record) -> _Row:
+        tagged = self._tagged(path, data, record)
+        sidecar = None if tagged.sidecar is None else _beside(target)
+        taken = [name for name in (target, sidecar) if name is not None and os.path.lexists(name)]
+        if taken and not self._overwrite:
+            if target.is_file() and self._is_there(target, data, record):
+                return _Row("there", target, sidecar, tagged.note)
+            raise InputError("exists", f"{taken[0]} exists (see --overwrite)")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if sidecar is not None and tagged.sidecar is not None:
+            _write(tagged.sidecar, sidecar, path, self._overwrite)
+        try:
+            _write(tagged.data, target, path, self._overwrite, self._same_pixels_as(data))
+        except BaseException:
+            if sidecar is not None and sidecar not in taken:
+                sidecar.unlink()
+            raise
+        return _Row("sidecar" if sidecar else "tagged", target, sidecar, tagged.note)
+
+    def _tagged(self, path: Path, data: bytes, record: Record) -> Tagged:
+        from aidetect.detector.evidence import provenance
+
+        model = self.model
+        wanted = provenance.statement(
+            record, model["name"], model["card_sha256"], model["views"], datetime.now(UTC)
+        )
+        sidecar = _beside(path)
+        there = read_file(sidecar) if os.path.lexists(sidecar) else None
+        tagged = provenance.tag(data, str(record.format), wanted, there, force=self._force)
+        if tagged.sealed and tagged.note:
+            say(f"aidetect: {record.input}: {tagged.note}")
+        return tagged
+
+    def _is_there(self, target: Path, data: bytes, record: Record) -> bool:
+        try:
+            there = read_file(target)
+            return not self._tagged(target, there, record).changed and self._same_pixels_as(data)(there)
+        except InputError:
+            return False
+
+    def _same_pixels_as(self, before: bytes) -> Callable[[bytes], bool]:
+        from aidetect.detector.evidence.provenance import same_pixels
+
+        limits = {"max_pixels": self.detector.max_pixels, "frames": self.detector.frames}
+        return lambda after: after == before or same_pixels(before, after, **limits)
+
+
+def _beside(path: Path) -> Path:
+    """The sidecar of an image."""
+    return path.with_name(f"{path.name}.xmp")
+
+
+def _write(
+    data: bytes,
+    target: Path,
+    like: Path,
+    overwrite: bool,
+    check: Callable[[bytes], bool] = lambda written: True,
+) -> None:
+    """Write a file that appears whole and checked, or not at all.
+
+    Args:
+        like: the file whose mode (and, when it is replaced, owner) it gets.
+        check: says of the bytes read back whether the file may appear.
+    """
+    with part_beside(target) as part:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        written = read_file(part)
+        if written != data or not check(written):
+            raise InputError("pixels_changed", "its pixels would not be the same; nothing was written")
+        if like == target:
+            with contextlib.suppress(OSError, AttributeError):  # not ours to give away
+                status = like.stat()
+                os.chown(part, status.st_uid, status.st_gid)
+        shutil.copystat(like, part)
+        os.utime(part)
+        publish(part, target, overwrite)

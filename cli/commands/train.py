@@ -1,0 +1,236 @@
+"""``aidetect train``: fit a model on labelled pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..common import (
+    CONTEXT,
+    CommandError,
+    ExitCode,
+    ends_quietly,
+    errors_for_people,
+    labelled,
+    picture_options,
+    progress_bar,
+    say,
+    visible,
+)
+
+
+@click.command(context_settings=CONTEXT)
+@picture_options
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Model folder to write; its name is the model's name.",
+)
+@click.option(
+    "--base",
+    metavar="NAME|PATH",
+    help="Model whose training pictures count too: yours are added to them.",
+)
+@click.option(
+    "--tower",
+    metavar="NAME|PATH",
+    help="Tower folder, or ARCHITECTURE:TAG of open_clip.  [default: clip-vit-b-16-openai; with --base, its]",
+)
+@click.option(
+    "--cache",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Feature cache; a stopped run goes on from it.  [default: in the user's cache folder]",
+)
+@click.option(
+    "--copies",
+    type=click.IntRange(0, 20),
+    default=1,
+    show_default=True,
+    help="Laundered copies a picture, beside the clean one.",
+)
+@click.option("--folds", type=click.IntRange(2, 20), default=None, help="Group-held-out folds.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Number format of the tower; bfloat16 is over twice as fast on CPUs that have it.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1, 4096), default=16, show_default=True, help="Views a forward pass."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Threads that read and decode.",
+)
+@click.option(
+    "--extendable",
+    is_flag=True,
+    help="Put the training features into the model, so that --base can extend it (some 60 MiB for 10,000 "
+    "pictures).",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
+@ends_quietly
+def train(
+    output: Path,
+    tower: str | None,
+    cache: Path | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Fit a model on labelled pictures.
+
+    Features of each picture and of its laundered copies are computed once into a cache; the probe is
+    fitted, scored on folds whose groups (repositories, else sources) it never saw, calibrated, given
+    thresholds, and written with its error rates to a model folder for `aidetect scan --model`.
+
+    \b
+    Examples:
+      aidetect train --ai ./generated --real ./photos -o ./my-model
+      aidetect train --index corpus/index.csv -o ./my-model --dtype bfloat16
+      aidetect train --base aidetect-1 --ai ./new-generator -o ./my-model
+      aidetect train --ai ./generated --real ./photos --extendable -o ./my-model
+    """
+    if options["base"] and tower:
+        raise CommandError("--base brings its own tower; leave out --tower")
+    if options["base"] and not (options["index"] or options["ai"] or options["real"]):
+        raise CommandError("give pictures to add: --ai, --real or --index")
+    if not options["base"] and not options["index"] and not (options["ai"] and options["real"]):
+        raise CommandError("give --index, or both --ai and --real")
+    with errors_for_people():
+        examples = labelled(options)
+        _train(examples, output, tower, cache or _default_cache(), quiet, options)
+
+
+def _default_cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("aidetect")) / "features.sqlite"
+
+
+def _train(
+    examples: list[Any],
+    output: Path,
+    tower_name: str | None,
+    cache_path: Path,
+    quiet: bool,
+    options: dict[str, Any],
+) -> None:
+    import torch
+
+    from aidetect.detector.audit.selftest import add_selftest
+    from aidetect.detector.models.device import choose
+    from aidetect.detector.models.model import load_card_tower, tower_reference
+    from aidetect.detector.training.base import COMPONENTS, Joined, write_base
+    from aidetect.detector.training.features import FeatureCache, extract
+    from aidetect.detector.training.modelfolder import write_model
+    from aidetect.detector.training.recipe import Recipe
+    from aidetect.detector.training.train import fit_model
+
+    start = time.monotonic()
+    base, reference, given = _base(options["base"]) if options["base"] else (None, None, {})
+    reference = reference or tower_reference(tower_name or "clip-vit-b-16-openai")
+    tower = load_card_tower(reference, output.parent)
+    device = choose(options["device"])
+    tower.to(torch.device(device.name), getattr(torch, options["dtype"]))
+    cache = FeatureCache(cache_path)
+    copies = range(options["copies"] + 1)
+    unreadable: list[str] = []
+
+    def note(example: Any, error: Exception) -> None:
+        unreadable.append(example.name)
+        say(f"aidetect: {visible(example.name)}: {error}")
+
+    total = sum(len(example.wanted(copies)) for example in examples)
+    with progress_bar(total, quiet, " copies") as bar:
+
+        def advance(done: int) -> None:
+            bar.update(done - bar.n)
+
+        samples = extract(
+            examples,
+            copies,
+            tower,
+            cache,
+            batch_size=options["batch_size"],
+            workers=options["workers"],
+            on_progress=advance,
+            on_error=note,
+        )
+
+    def tell(text: str) -> None:
+        if not quiet:
+            say(f"aidetect: {text}")
+
+    if len(unreadable) == len(examples):
+        raise CommandError("no picture could be read", ExitCode.NOTHING)
+    vectors: Any = cache
+    added = len({sample.example for sample in samples})
+    if base is not None:
+        samples = [*base.samples, *(replace(s, example=s.example + len(base.examples)) for s in samples)]
+        examples = [*base.examples, *examples]
+        vectors = Joined(base, cache)
+    if options["folds"] is not None:
+        given["folds"] = options["folds"]
+    recipe = Recipe(**given)
+    fitted = fit_model(examples, samples, vectors, tower, recipe, tell)
+    details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
+    if base is not None:
+        details["base"] = {"name": options["base"], "views": len(base.samples), "examples_added": added}
+
+    def ship(path: Path) -> None:
+        tell("reducing the training features")
+        write_base(path, examples, samples, vectors, fitted.used, COMPONENTS)
+
+    whole = {**reference, "sha256": tower.sha256}
+    card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)
+    tell("scoring the self-test picture")
+    add_selftest(output)
+    cache.close()
+    click.echo(
+        json.dumps(
+            {
+                "card": visible(str(card)),
+                "seconds": round(time.monotonic() - start),
+                "modes": {name: mode["error_rates"] for name, mode in fitted.modes.items()},
+            },
+            indent=2,
+        )
+    )
+
+
+def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
+    """Training features of an installed model, its hashes checked, the card's ``tower``, and the entries of
+    its recipe that say which features it kept.
+    """
+    from aidetect.detector.errors import ModelError
+    from aidetect.detector.models.model import read_model_card, verify_model
+    from aidetect.detector.training.base import FILE, read_base
+
+    card = read_model_card(name)
+    if FILE not in card.data["files"]:
+        raise ModelError(f"model {card.name} carries no training features; it cannot be extended")
+    verify_model(card)
+    try:
+        recipe = card.data["recipe"]
+        kept = {name: tuple(recipe[name]) for name in ("class_blocks", "mean_blocks")}
+    except KeyError as error:
+        raise ModelError(f"the card of {card.name} lacks {error}; it cannot be extended") from None
+    return read_base(card.folder / FILE), dict(card.data["tower"]), kept

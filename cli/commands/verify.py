@@ -1,0 +1,164 @@
+"""``aidetect verify``: check a report by scoring again, or an audit log by its chain."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..common import (
+    CONTEXT,
+    CommandError,
+    ExitCode,
+    ends_quietly,
+    errors_for_people,
+    load_detector,
+    progress_bar,
+    say,
+    table_or_json,
+    visible,
+)
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument(
+    "report", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[REPORT]"
+)
+@click.option(
+    "--log",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check the chain of an audit log instead.",
+)
+@click.option(
+    "--head", metavar="SHA256", help="With --log: hash of a line, noted earlier, that must still be there."
+)
+@click.option(
+    "--base",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the report's relative paths start from.  [default: the current one]",
+)
+@click.option(
+    "--model",
+    default=None,
+    metavar="NAME|PATH",
+    help="Where the report's model lies.  [default: found by its name]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
+@table_or_json
+@click.option("-q", "--quiet", is_flag=True, help="Print only what changed or is missing; no progress bar.")
+@ends_quietly
+def verify(report: Path | None, log: Path | None, **options: Any) -> None:
+    """Check a report by scoring again, or an audit log by its chain.
+
+    Of a JSON report, every input is looked for again, hashed and scored with the same model and views,
+    without the result cache. It is `same` when its pixels are equal and its logit is within the
+    tolerance that the report states for this number format, `changed`, or `missing`.
+
+    An audit log (`aidetect scan --log FILE`) is whole when each line carries the hash of the line
+    before. The hash of its last line is printed: kept elsewhere and given as --head later, it shows that
+    nothing up to it was rewritten.
+
+    \b
+    Exit codes: 0 all the same / the chain holds, 1 something changed / is
+    broken, 2 usage, 3 an input is missing (1 comes first), 5 the report's model
+    is not installed, or another one bears its name.
+
+    \b
+    Examples:
+      aidetect scan ./folder -o report.json && aidetect verify report.json
+      aidetect verify report.json --base /mnt/case-7
+      aidetect verify --log audit.jsonl
+    """
+    if (report is None) == (log is None):
+        raise CommandError("give a report, or --log FILE")
+    if options["head"] and log is None:
+        raise CommandError("--head goes with --log")
+    code = _verify_log(log, options) if log is not None else _verify_report(report, options)
+    raise SystemExit(int(code))
+
+
+def _verify_log(path: Path, options: dict[str, Any]) -> ExitCode:
+    from aidetect.detector.audit.auditlog import verify_log
+
+    head = options["head"]
+    if head is not None and (len(head) != 64 or set(head) - set("0123456789abcdef")):
+        raise CommandError("--head is the SHA-256 of a line, 64 hexadecimal digits")
+    with errors_for_people():
+        found = verify_log(path, head)
+    if options["format_"] == "json":
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    else:
+        for problem in found.problems:
+            click.echo(f"BROKEN   {problem}")
+        for note in found.notes:
+            click.echo(f"note     {note}")
+        state = "the chain is broken" if found.problems else "the chain holds"
+        plural = "" if found.runs == 1 else "s"
+        click.echo(f"{state}: {found.lines} lines, {found.runs} scan{plural}, {found.finished} finished")
+        click.echo(f"hash of the last line: {found.head}")
+    return ExitCode.FINDINGS if found.problems else ExitCode.OK
+
+
+def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
+    from aidetect.detector.audit.recheck import compare, read_report, source_of
+    from aidetect.detector.audit.selftest import TOLERANCE
+    from aidetect.detector.inputs.fetch import FetchOptions
+    from aidetect.detector.pending import Extras
+
+    assert path is not None
+    with errors_for_people():
+        report = read_report(path)
+    model = report["model"]
+    records = report["records"]
+    detector = load_detector(
+        options["model"] or model["name"], options["device"], model["views"], **report.get("decoding", {})
+    )
+    if detector.model.card.sha256 != model["card_sha256"]:
+        raise CommandError(
+            f"the report was made with model {model['name']} {model['card_sha256'][:12]}, here is "
+            f"{detector.model.card.sha256[:12]}; give the one it names with --model",
+            ExitCode.MODEL,
+        )
+    dtype = detector.device.dtype_name
+    tolerance = float(report.get("tolerance", TOLERANCE).get(dtype, TOLERANCE[dtype]))
+    extras = Extras(stability=any(record.get("stability") for record in records))
+    fetch = FetchOptions(allowed=not options["no_network"])
+    results = []
+    with errors_for_people(), progress_bar(len(records), options["quiet"]) as bar:
+        sources = (source_of(record, options["base"]) for record in records)
+        for before, after in zip(records, detector.stream(sources, fetch, extras=extras), strict=True):
+            results.append(compare(before, after, tolerance, detector.reading))
+            if options["format_"] == "table" and not (options["quiet"] and results[-1].status == "same"):
+                _show(results[-1])
+            bar.update()
+    counts = Counter(result.status for result in results)
+    if options["format_"] == "json":
+        data = {"report": visible(str(path)), "tolerance": tolerance, "counts": dict(counts)}
+        click.echo(json.dumps({**data, "records": [vars(result) for result in results]}, indent=2))
+    if not options["quiet"]:
+        said = ", ".join(f"{counts[status]} {status}" for status in ("same", "changed", "missing"))
+        where = f"{dtype} on {detector.device.name}"
+        say(f"{len(results)} records: {said} (logits within {tolerance:g}, {where})")
+    if not results:
+        return ExitCode.NOTHING
+    if counts["changed"]:
+        return ExitCode.FINDINGS
+    return ExitCode.UNREADABLE if counts["missing"] else ExitCode.OK
+
+
+def _show(result: Any) -> None:
+    before = "-" if result.before is None else f"{result.before:+.4f}"
+    after = "-" if result.after is None else f"{result.after:+.4f}"
+    why = f"  ({visible('; '.join(result.why))})" if result.why else ""
+    click.echo(f"{result.status:<7}  {before:>9} -> {after:>9}  {visible(result.input)}{why}")

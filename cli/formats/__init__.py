@@ -1,0 +1,1 @@
+"""One module a report format, with its templates and schema."""

@@ -1,0 +1,187 @@
+"""The report as one HTML page that needs nothing else: no network, no server, no JavaScript to be read.
+
+Each card is laid out when its record comes and kept in a temporary file, not in memory; the totals belong
+at the top and are known last. Everything in the page that comes from outside goes through `_plain` and is
+escaped by the template engine; the page's own style and script are allowed by their hashes and no others.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from importlib.resources import files
+from typing import IO, Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from aidetect.detector.record import Record, raw_name
+
+from ..common import visible
+from .writers import percent
+
+VERDICTS = {"ai": "AI", "uncertain": "Uncertain", "real": "Real", "error": "Unreadable"}
+# Keys of the model card's error rates, and what they are in plain words.
+_RATES = {
+    "false_positive_rate": "Real pictures called ai",
+    "polished_false_positive_rate": "of these, professional photographs and digital paintings",
+    "recall": "AI pictures called ai",
+    "missed_as_real": "AI pictures called real",
+}
+# One in a hundred, as the page says.
+_RARE = 0.01
+
+
+class Writer:
+    """One self-contained page: totals and limits, then a card an image."""
+
+    def __init__(self, stream: IO[str], colour: bool) -> None:
+        self._stream = stream
+        self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115
+        self._shown: Counter[str] = Counter()
+        self._header: dict[str, Any] = {}
+        self._card = _templates().get_template("card.html")
+
+    def begin(self, header: dict[str, Any]) -> None:
+        """Take the report's head."""
+        self._header = header
+
+    def add(self, record: Record) -> None:
+        """Lay out one record's card."""
+        verdict = record.verdict or "error"
+        self._shown.update(["images", verdict])
+        self._shown["warned"] += bool(record.warnings)
+        self._shown["accepted"] += record.accepted is not None
+        context = {
+            "r": record,
+            "number": self._shown["images"],
+            "verdict": verdict,
+            "label": VERDICTS[verdict],
+            "name": _name(record.input),
+            "raw_name": _raw_name(record.input),
+            "limits": record.thresholds,
+            "thumbnail": Markup(base64.b64encode(record.thumbnail).decode("ascii"))
+            if record.thumbnail
+            else None,
+        }
+        self._cards.write(self._card.render(context))
+
+    def end(self, counts: dict[str, int], interrupted: bool) -> None:
+        """Write the page: the head with the totals, the cards, the foot."""
+        head = self._header
+        page = _templates()
+        context = {
+            **head,
+            "counts": {"error" if key == "errors" else key: value for key, value in counts.items()},
+            "shown": self._shown,
+            "interrupted": interrupted,
+            "verdicts": VERDICTS,
+            "rates": _rates(head["model"]["error_rates"]),
+            "wrong": _wrong_when_rare(head["model"]["error_rates"]),
+            "style": Markup(_part("page.css")),
+            "script": Markup(_part("page.js")),
+            "policy": _policy(),
+        }
+        self._stream.write(page.get_template("head.html").render(context))
+        self._cards.seek(0)
+        shutil.copyfileobj(self._cards, self._stream)
+        self._cards.close()
+        self._stream.write(page.get_template("tail.html").render(context))
+        self._stream.flush()
+
+
+@functools.cache
+def _part(name: str) -> str:
+    return files("aidetect.cli.formats").joinpath(f"page/{name}").read_text(encoding="utf-8")
+
+
+def _template(name: str) -> str:
+    """A template without the line ends between its tags: the browser would keep a node for each."""
+    return re.sub(r">\n(?=<|{%)", ">", _part(name))
+
+
+def _plain(value: Any) -> Any:
+    """Text with everything that cannot be seen, or that turns the line around, shown as escapes."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@functools.cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        finalize=_plain,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "rate": lambda value: f"{value:.1%}",
+        "place": lambda value: f"{100 * value:.2f}%",
+        "number": lambda value: f"{value:,}",
+        "logit": lambda value: f"{value:+.4f}",
+        "size": _size,
+        "words": _words,
+    }
+    return environment
+
+
+def _policy() -> str:
+    """A content security policy: no network, and no style or script but the page's own."""
+    style, script = (
+        base64.b64encode(hashlib.sha256(_part(name).encode()).digest()).decode()
+        for name in ("page.css", "page.js")
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _raw_name(name: str) -> str | None:
+    try:
+        return raw_name(name)
+    except UnicodeEncodeError:  # surrogates that stand for no byte: no file's name
+        return None
+
+
+def _words(value: Any) -> str:
+    """A value of evidence: text, number, list, or values by name."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_words(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return str(value)
+
+
+def _name(name: str) -> tuple[str, str]:
+    """A name's folder, with its separator, and the rest."""
+    cut = max(name.rstrip("/").rfind("/"), name.rfind(os.sep) if os.sep != "/" else -1) + 1
+    return name[:cut], name[cut:]
+
+
+def _size(size: int) -> str:
+    if size < 1024:
+        return f"{size} bytes"
+    return f"{size / 1024:.1f} KiB" if size < 2**20 else f"{size / 2**20:.1f} MiB"
+
+
+def _rates(rates: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(text, rates[key]) for key, text in _RATES.items() if rates.get(key)]
+
+
+def _wrong_when_rare(rates: dict[str, Any]) -> float | None:
+    """Share of the verdicts ``ai`` that are wrong when one picture in a hundred is AI-generated."""
+    if not rates.get("false_positive_rate") or not rates.get("recall"):
+        return None
+    accused = rates["false_positive_rate"]["value"] * (1 - _RARE)
+    found = rates["recall"]["value"] * _RARE
+    return accused / (accused + found) if accused + found else None

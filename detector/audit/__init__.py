@@ -1,0 +1,1 @@
+"""What makes a result checkable: reports, logs, baselines, proofs, self-tests."""

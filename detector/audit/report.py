@@ -1,0 +1,46 @@
+"""The head of a report: what was run, with what, on what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ..detector import Detector
+from ..record import SCHEMA, printable
+from ..versions import library_versions, tool
+from .selftest import TOLERANCE
+
+
+def header(detector: Detector, started: datetime, command: str | None = None) -> dict[str, Any]:
+    """Everything a reader needs to repeat and to judge a run.
+
+    Args:
+        started: start time; must be aware of its time zone.
+        command: the command line, when there was one.
+    """
+    card = detector.model.card
+    return {
+        "schema": SCHEMA,
+        "tool": tool(),
+        "model": {
+            "name": card.name,
+            "date": card.data.get("date"),
+            "card_sha256": card.sha256,
+            "tower_sha256": detector.model.tower.sha256,
+            "views": detector.mode,
+            "prior": 0.5,
+            "thresholds": {"ai": detector.thresholds.ai, "real": detector.thresholds.real},
+            "error_rates": card.error_rates(detector.mode),
+        },
+        "libraries": library_versions(),
+        "device": {
+            "name": detector.device.name,
+            "dtype": detector.device.dtype_name,
+            "why": detector.device.why,
+        },
+        "decoding": {"max_pixels": detector.max_pixels, "frames": detector.frames},
+        "tolerance": dict(TOLERANCE),
+        "command": None if command is None else printable(command),
+        "started": started.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "note": "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic.",
+    }

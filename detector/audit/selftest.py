@@ -1,0 +1,49 @@
+"""The self-test: a picture drawn in code, with the logit that the card expects of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..detector import Detector
+from ..images.testcard import picture
+from ..models.model import MODEL_CARD
+
+TOLERANCE = {"float32": 0.02, "bfloat16": 0.5}
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Result: the logit expected and found, the difference allowed, and whether it held."""
+
+    expected: float
+    found: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the logit is within the tolerance."""
+        return abs(self.expected - self.found) <= self.tolerance
+
+
+def add_selftest(folder: Path) -> None:
+    """Put the picture's logits, in float32 on the CPU, into the card of a model just written."""
+    path = folder / MODEL_CARD
+    card = json.loads(path.read_text(encoding="utf-8"))
+    logits = {}
+    for mode in card["modes"]:
+        (record,) = Detector.load(str(folder.resolve()), "cpu", mode).score([picture()])
+        logits[mode] = record.logit
+    card["selftest"] = logits
+    path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def run(detector: Detector) -> SelfTest | None:
+    """Score the picture; ``None`` when the card states no expected logit for this mode."""
+    expected = detector.model.card.data.get("selftest", {}).get(detector.mode)
+    if expected is None:
+        return None
+    (record,) = detector.score([picture()])
+    assert record.logit is not None
+    return SelfTest(float(expected), record.logit, TOLERANCE[detector.device.dtype_name])

@@ -1,0 +1,1 @@
+"""What metadata, C2PA manifests and watermarks say. Never part of a score."""

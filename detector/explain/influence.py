@@ -1,0 +1,223 @@
+"""Influence: how firm a picture's score is, and where in the picture its evidence lies.
+
+Two questions are put to the probes that made the score, and to nothing else. What does the probe for native
+crops say, crop by crop, all over the picture? And how much does each patch of the whole view add to that
+view's logit? Both tell what moved the score. Neither tells whether the score is right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..detector import Detector
+from ..errors import InputError
+from ..images.margins import Box
+from ..images.pixels import decode
+from ..images.stability import judge, reencoded
+from ..images.views import cut, looked_at, moved, native_view, whole_views
+from ..inputs.source import Source
+from ..record import Record
+
+TILES_AT_MOST = 36
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A native crop of the map: its box (left, upper, right, lower) in pixels, and its probe logit."""
+
+    box: Box
+    logit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """A whole view's logit, split: ``logit = bias + class_part + grid.sum()``.
+
+    Attributes:
+        box: the square of the picture that the view shows, in pixels.
+        bias: of the probe.
+        class_part: what the class tokens add; they have no place in the picture.
+        grid: what each patch adds, ``[rows, columns]``, dtype ``float64``, in logits.
+    """
+
+    box: Box
+    bias: float
+    class_part: float
+    grid: np.ndarray
+
+    @property
+    def parts(self) -> tuple[float, float, float]:
+        """What patches, class tokens and bias add."""
+        return float(self.grid.sum()), self.class_part, self.bias
+
+    @property
+    def logit(self) -> float:
+        """The view's logit."""
+        return math.fsum(self.parts)
+
+    @property
+    def relative(self) -> np.ndarray:
+        """What each patch adds above or below the mean of all, ``[rows, columns]``, in logits."""
+        return np.asarray(self.grid - self.grid.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """Where the evidence lies.
+
+    Attributes:
+        tiles: native crops spread over the picture.
+        patches: the split of each whole view; none where the model's features have no patch means, or it
+            takes no whole view.
+    """
+
+    tiles: list[Tile]
+    patches: list[Patches]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "tiles": [{"box": list(tile.box), "logit": tile.logit} for tile in self.tiles],
+            "patches": [
+                {
+                    "box": list(each.box),
+                    "logit": each.logit,
+                    "bias": each.bias,
+                    "class_part": each.class_part,
+                    "grid": each.grid.tolist(),
+                }
+                for each in self.patches
+            ],
+        }
+
+
+def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.ndarray]:
+    """Score an image as a scan does, and keep the pixels that the score is of.
+
+    Args:
+        data: the image's file.
+        name: what the record calls it.
+
+    Returns:
+        The record, and the frame it is of: ``[height, width, 3]``, dtype ``uint8``.
+
+    Raises:
+        InputError: the image cannot be decoded.
+    """
+    (record,) = detector.stream([Source(name, "memory", payload=data)])
+    if record.error is not None:
+        raise InputError(record.error["type"], record.error["message"])
+    for pixels in decode(data, max_pixels=detector.max_pixels, frames=detector.frames):
+        if pixels.frame == record.frame:
+            return record, pixels.rgb
+    raise AssertionError("a frame was scored that is not there")
+
+
+def find_stability(detector: Detector, rgb: np.ndarray, verdict: str) -> dict[str, Any]:
+    """How a picture's score moves under re-encodings (see `stability`).
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+        verdict: of the picture itself.
+
+    Returns:
+        A record's ``stability``.
+    """
+    copies: list[Mapping[str, Any]] = []
+    for name, copy in reencoded(rgb):
+        (record,) = detector.stream([Source(name, "memory", payload=copy)])
+        scores = {"logit": record.logit, "probability": record.probability, "verdict": record.verdict}
+        copies.append({"name": name} | scores)
+    return judge(verdict, copies)[1]
+
+
+def find_influence(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_MOST) -> Influence:
+    """Tiles and patches of a picture.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+        at_most: tiles.
+    """
+    return Influence(find_tiles(detector, rgb, at_most), find_patches(detector, rgb))
+
+
+def find_tiles(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_MOST) -> list[Tile]:
+    """Logits of native crops on a grid: edge to edge where ``at_most`` suffice, else evenly spread.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+        at_most: crops.
+
+    Returns:
+        Row by row; the boxes end at the edges of the picture, or of what the plan looks at of it.
+    """
+    box = looked_at(rgb, detector.plan)
+    inside = cut(rgb, box)
+    height, width = inside.shape[:2]
+    size = detector.plan.size
+    columns, rows = tile_counts(width, height, size, at_most)
+    across, down = _fractions(columns, width, size), _fractions(rows, height, size)
+    places = [(x, y) for y in down for x in across]
+    # Corners lie on a grid of 8 pixels, so that two places may give one box.
+    crops = (moved(native_view(inside, size, x, y), box) for x, y in places)
+    views = list({view.box: view for view in crops}.values())
+    logits: list[float] = []
+    for at in range(0, len(views), detector.batch_size):
+        batch = np.stack([view.rgb for view in views[at : at + detector.batch_size]])
+        logits += detector.model.probes["native"].logits(detector.model.tower.features(batch)).tolist()
+    return [Tile(view.box, logit) for view, logit in zip(views, logits, strict=True)]
+
+
+def tile_counts(width: int, height: int, size: int, at_most: int) -> tuple[int, int]:
+    """Columns and rows of a grid of tiles: enough to cover the picture, or as close as ``at_most`` allows.
+
+    Of the grids that fit, the one with the least distance between neighbours, across and down.
+    """
+    across, down = math.ceil(width / size), math.ceil(height / size)
+    grids = [(columns, min(down, at_most // columns)) for columns in range(1, min(across, at_most) + 1)]
+    return min(grids, key=lambda grid: sorted((width / grid[0], height / grid[1]), reverse=True))
+
+
+def _fractions(count: int, length: int, size: int) -> list[float]:
+    """Places of tiles along one side, as fractions of the free range.
+
+    From edge to edge where they cover the side, else each in the middle of its share.
+    """
+    if count == 1:
+        return [0.5]
+    if count * size >= length:
+        return [i / (count - 1) for i in range(count)]
+    return [((i + 0.5) * length / count - size / 2) / (length - size) for i in range(count)]
+
+
+def find_patches(detector: Detector, rgb: np.ndarray) -> list[Patches]:
+    """Split the logit of each whole view over its patches.
+
+    The probe has a linear function that gives such a view's logit (`Probe.linear_at`), and half of its
+    features are means over patch tokens, so what the means add is a sum over patches (class activation maps:
+    Zhou et al., 2016). The split is exact; the place is not quite: the tokens of later blocks have taken in
+    the rest of the picture, and transformers use some patches as a store for what has no place (Darcet et
+    al., 2024), so that even an empty picture shows a pattern.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+
+    Returns:
+        One a view; none where the features have no patch means or the model takes no whole view.
+    """
+    plan, tower = detector.plan, detector.model.tower
+    found = []
+    for view in whole_views(rgb, plan) if tower.patch_mean else []:
+        (classes,), (tokens,) = tower.patch_tokens(np.stack([view.rgb]))
+        features = np.concatenate([classes, tokens.mean(axis=(1, 2))])
+        flat, bias = detector.model.probes["whole"].linear_at(features)
+        weight = flat.reshape(2, *classes.shape)
+        rows, columns = tokens.shape[1:3]
+        grid = np.einsum("brcw,bw->rc", tokens.astype(np.float64), weight[1]) / (rows * columns)
+        found.append(Patches(view.box, bias, float((classes * weight[0]).sum()), grid))
+    return found

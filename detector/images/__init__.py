@@ -1,0 +1,1 @@
+"""Pixels: decoding, views, margins, laundering, re-packing. Knows nothing of models."""

@@ -1,0 +1,1 @@
+"""Models: cards, the image tower, probes, devices. Loading and applying, never fitting."""

@@ -1,0 +1,1 @@
+"""Fitting, calibrating and measuring models. Nothing that scores images imports it."""

@@ -1,0 +1,81 @@
+"""Held-out scores: what training pictures got from probes that had never seen their repository.
+
+They travel with a model, so that the error rates it states can be counted again without the pictures.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import ModelError
+from ..models.checksum import verify_files
+from ..models.model import Card
+from .scoring import Scored
+
+FILE = "held-out.csv.gz"
+_COLUMNS = ("condition", "label", "generator", "source", "group", "content", "name")
+
+
+def write_held_out(path: Path, scores: Mapping[str, Sequence[Scored]]) -> None:
+    """Write held-out scores: a row a picture and condition, with its raw logit in each mode.
+
+    Args:
+        scores: by mode.
+    """
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for mode, found in scores.items():
+        for one in found:
+            key = tuple(str(getattr(one, column)) for column in _COLUMNS)
+            rows.setdefault(key, {})[mode] = f"{one.logit:.6f}"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *scores])
+    for key in sorted(rows):
+        writer.writerow([*key, *(rows[key].get(mode, "") for mode in scores)])
+    # No name and no time in the archive's head: the same scores are the same bytes.
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
+        packed.write(text.getvalue().encode())
+
+
+def read_held_out(card: Card, mode: str) -> list[Scored]:
+    """Held-out scores of a model in one mode, its files' hashes verified.
+
+    Probabilities and verdicts follow from the logits by the card's calibration and thresholds.
+
+    Raises:
+        ModelError: the model carries none, or they are damaged.
+    """
+    if FILE not in card.data["files"]:
+        raise ModelError(f"model {card.name} carries no held-out scores")
+    verify_files(card.folder, card.data["files"])
+    path = card.folder / FILE
+    calibration, thresholds = card.calibration(mode), card.thresholds(mode)
+    found = []
+    try:
+        with gzip.open(path, "rt", newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                if not row[mode]:
+                    continue
+                logit = float(row[mode])
+                probability = calibration.probability(logit)
+                found.append(
+                    Scored(
+                        name=row["name"],
+                        label=int(row["label"]),
+                        generator=row["generator"],
+                        source=row["source"],
+                        group=row["group"],
+                        content=row["content"],
+                        logit=logit,
+                        probability=probability,
+                        verdict=thresholds.verdict(probability),
+                        condition=row["condition"],
+                    )
+                )
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"cannot read {path}: {error!r}") from None
+    return found
