@@ -220,7 +220,7 @@ def test_reworked_copies_move_no_repository_to_another_fold(tmp_path: Path) -> N
             patch.setattr(crossfit, "fit_kind", note)
             used = np.ones(LENGTH, bool)
             emphasis = dict.fromkeys(("whole", "native"), np.ones(LENGTH))
-            _, pictures = train.held_out(examples, samples, Noise(), recipe, used, emphasis)
+            _, pictures = crossfit.held_out(examples, samples, Noise(), recipe, used, emphasis)
         found.append(seen)
     assert found[0] == found[1]
     assert REWORK in pictures.conditions
