@@ -1,8 +1,8 @@
-"""Families of generators: which of the cloud API's names a generator goes by."""
+"""Families of generators, with the names that the cloud API uses for them."""
 
 from __future__ import annotations
 
-# Names are those of the cloud API's `ai_generators`. Slugs that name no known generator have no family.
+# The names are those of the cloud API's `ai_generators`. Slugs for unknown generators have no family.
 _FAMILIES = {
     "stable_diffusion": "sd14 sd15 sd15-ft sd2 sdxl sdxl-ft sd3 sd-unknown stable-cascade segmind-vega",
     "midjourney": "midjourney",
@@ -24,7 +24,7 @@ OTHER = "other"
 
 
 def family_of(generator: str) -> str | None:
-    """Family of a generator's slug: a known one, ``other``, or ``None`` when it is not known."""
+    """Family of a generator's slug: one of the list, ``other``, or ``None`` for an unknown generator."""
     for family, slugs in _FAMILIES.items():
         if generator in slugs.split() or generator == family:
             return family
