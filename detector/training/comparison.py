@@ -1,4 +1,4 @@
-"""Comparison: another tool's scores beside ours, on the same pictures."""
+"""Comparison of another tool's scores with ours on the same pictures."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Comparison:
         tool: its name.
         n_ai, n_real: numbers of common pictures.
         auc, ece: as for `Condition`.
-        threshold: probability at or above which the tool says AI: 0.5 for other tools.
+        threshold: probability at or above which the tool says AI; 0.5 for other tools.
         recall, fpr: at that threshold.
-        tpr_at_1, tpr_at_5: recall at the thresholds that 1 % and 5 % of the common reals reach.
+        tpr_at_1, tpr_at_5: recall at false positive rates of 1 % and 5 % on the common pictures.
     """
 
     tool: str
@@ -62,7 +62,7 @@ class Comparison:
 def compare(
     scored: Iterable[Scored], other: Mapping[str, float], tool: str, thresholds: Thresholds
 ) -> tuple[Comparison, Comparison]:
-    """Set another tool's scores beside ours, on the common pictures as they are (condition ``clean``).
+    """Measure another tool's scores and ours on the pictures that both scored, in the condition ``clean``.
 
     Args:
         scored: ours.
@@ -74,7 +74,7 @@ def compare(
         The other tool's measures and ours.
 
     Raises:
-        AidetectError: no picture is common, or nothing was scored clean.
+        AidetectError: there is no common picture, or none was scored in the condition ``clean``.
     """
     clean = [picture for picture in scored if picture.condition == "clean"]
     if not clean:
@@ -82,7 +82,7 @@ def compare(
     theirs = match_scores([picture.name for picture in clean], other)
     common = [picture for picture in clean if picture.name in theirs]
     if not common:
-        raise AidetectError(f"the scores of {tool} name none of the pictures")
+        raise AidetectError(f"the scores of {tool} match none of the pictures")
     labels = [picture.label for picture in common]
     other_scores = [theirs[picture.name] for picture in common]
     our_logits = [picture.logit for picture in common]
@@ -122,14 +122,14 @@ def read_scores(path: Path) -> dict[str, float]:
     """Read another tool's scores: a CSV with ``file`` (or ``name``) and ``score``.
 
     Args:
-        path: the CSV; a row without a score (the tool could not read the picture) is left out.
+        path: the CSV. A row without a score is left out: the tool could not read that picture.
 
     Returns:
         Scores, 0..1 and higher for AI, by file as given.
 
     Raises:
-        AidetectError: it cannot be read, lacks a column, holds no scores, or a score is no number in
-            0..1 or contradicts an earlier one of the same file.
+        AidetectError: the file cannot be read, lacks a column or holds no scores; or a score is not a number
+            in 0..1, or differs from an earlier one for the same file.
     """
     scores: dict[str, float] = {}
     try:
@@ -145,9 +145,9 @@ def read_scores(path: Path) -> dict[str, float]:
                     continue
                 score = _score(text)
                 if score is None:
-                    raise AidetectError(f"{path}, line {rows.line_num}: {text!r} is no number in 0..1")
+                    raise AidetectError(f"{path}, line {rows.line_num}: {text!r} is not a number in 0..1")
                 if scores.setdefault(file, score) != score:
-                    raise AidetectError(f"{path}, line {rows.line_num}: another score of {file}")
+                    raise AidetectError(f"{path}, line {rows.line_num}: a different score for {file}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AidetectError(f"cannot read the scores {path}: {error}") from None
     if not scores:
@@ -164,14 +164,14 @@ def _score(text: str) -> float | None:
 
 
 def match_scores(names: Sequence[str], scores: Mapping[str, float]) -> dict[str, float]:
-    """Find pictures' scores: by path as given, else by base name where that is unique on both sides.
+    """Find pictures' scores by path, else by base name if that is unique on both sides.
 
     Args:
         names: pictures' paths.
         scores: another tool's scores by path or name.
 
     Returns:
-        Scores by the names that have one.
+        Scores by picture's path, without those that have no score.
     """
     exact = {os.path.normpath(file): score for file, score in scores.items()}
     base = Counter(os.path.basename(file) for file in exact)  # noqa: PTH119 - may not be paths of this system

@@ -1,4 +1,4 @@
-"""Labelled pictures for training and evaluation: from folders, or from an index that names them."""
+"""Labelled pictures for training and evaluation, from folders or from an index file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import AidetectError, InputError
 from ..inputs.source import IMAGE_SUFFIXES, WalkOptions, walk
 
-REWORKED = 3  # what an index calls a copy that was reworked (see `rework`) and not laundered
+REWORKED = 3  # number in an index for a copy that was reworked (see `rework`), not laundered
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,19 @@ class Example:
     Attributes:
         path: the picture's file, or the tar archive that holds it.
         member: name in the archive, or ``None``.
-        label: 1 for AI-generated, 0 for camera or human made.
-        generator: which generator, or what made a real picture.
+        label: 1 for AI-generated, 0 for real (made by a camera or by hand).
+        generator: the generator, or what made a real picture.
         source: where it was collected; error rates are reported per source.
-        group: what must stay on one side of a split (the repository, else the source).
+        group: pictures of one group are never split between training and testing (the repository, else the
+            source).
         content: coarse category, e.g. ``photo`` or ``art``.
         view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture; ``end``
             for one of the reduced squares of a picture far from square (see `views.whole_views`).
         original: path of the picture (or of the one that a cut was made from) within its group, folder or
-            index; it tells pictures apart in files that travel with a model, where ``path`` must not stand.
-        copies: most laundered copies that training makes of it; ``None`` for as many as it makes of any.
-        laundered: number of the laundered copy that it is already (no others are made of it), `REWORKED` for
-            a reworked one; 0 for none.
+            index. It identifies pictures in the files of a model, which must not contain ``path``.
+        copies: largest number of laundered copies that training makes of it; ``None`` for no own limit.
+        laundered: if the file is a laundered copy already, its number, or `REWORKED` for a reworked one
+            (training makes no other copies of it); else 0.
     """
 
     path: Path
@@ -50,17 +51,18 @@ class Example:
 
     @property
     def name(self) -> str:
-        """Path, with the member's name behind it."""
+        """Path, followed by the member's name if there is one."""
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @property
     def picture(self) -> str:
-        """What cuts and copies of one picture have in common, and no other picture."""
+        """Identifier of the picture, the same for all its cuts and copies."""
         return f"{self.group}|{self.original or self.name}"
 
     def wanted(self, copies: Sequence[int]) -> list[int]:
-        """Those of the copies (0 for the clean one) that are made of it; for one that is laundered already,
-        the copy that it is.
+        """Which of the copies (0 is the clean one) are made of it.
+
+        For a file that is a laundered copy already, its own number.
         """
         if self.laundered:
             return [self.laundered]
@@ -68,7 +70,7 @@ class Example:
 
 
 class Reader:
-    """Reads examples' bytes; keeps each archive open once."""
+    """Reads examples' bytes. The contents of each archive are listed only once."""
 
     def __init__(self) -> None:
         self._archives: dict[Path, dict[str, tuple[int, int]]] = {}
@@ -77,7 +79,7 @@ class Reader:
         """Bytes of an example.
 
         Raises:
-            InputError: the file or member is not there.
+            InputError: ``not_found``: the archive has no such member; ``unreadable``.
         """
         try:
             if example.member is None:
@@ -104,11 +106,10 @@ def read_index(path: Path) -> list[Example]:
     """Read an index: a CSV with ``label`` and either ``file`` or ``shard`` and ``member``.
 
     Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``,
-    ``copies``, the most laundered copies that training makes of a row, and ``laundered``, the number of the
-    laundered copy that the row's picture is already (`REWORKED` for one that was reworked).
+    ``copies`` and ``laundered``. The last two are as for `Example`.
 
     Raises:
-        AidetectError: the file cannot be read or a row lacks what it needs.
+        AidetectError: the file cannot be read, or a row is incomplete.
     """
     examples = []
     try:
@@ -117,7 +118,7 @@ def read_index(path: Path) -> list[Example]:
                 label = _LABELS.get((row.get("label") or "").lower())
                 file = row.get("shard") or row.get("file")
                 if label is None or not file:
-                    raise AidetectError(f"{path}, line {number}: needs label (ai|real) and file")
+                    raise AidetectError(f"{path}, line {number}: needs a label (ai or real) and a file")
                 counts = {name: row.get(name) or "" for name in ("copies", "laundered")}
                 for name, count in counts.items():
                     if count and not count.isdecimal():
@@ -143,21 +144,24 @@ def read_index(path: Path) -> list[Example]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AidetectError(f"cannot read the index {path}: {error}") from None
     if not examples:
-        raise AidetectError(f"the index {path} names no pictures")
+        raise AidetectError(f"the index {path} lists no pictures")
     return examples
 
 
 def _within(file: str) -> str:
-    """A path of an index as others may see it: the name alone where it leads out of the index's folder."""
+    """A path of an index in the form that may be published.
+
+    For a path outside the index's folder that is the file name only.
+    """
     path = Path(file)
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
 def read_folder(folder: Path, label: int) -> list[Example]:
-    """Pictures below a folder; each first-level subfolder is a source and a group of its own.
+    """Pictures below a folder. Each first-level subfolder is a source and a group.
 
     Raises:
-        AidetectError: there is no picture.
+        AidetectError: the folder has no pictures.
     """
     examples = []
     blank = Example(folder, label, "unknown-ai" if label else "unknown-human", folder.name, folder.name)

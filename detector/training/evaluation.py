@@ -1,9 +1,8 @@
-"""Evaluation: the errors of scored pictures are counted.
+"""Evaluation: counts the errors of scored pictures.
 
-Error rates are stated for every condition, overall and apart for each generator and family of
-generators, each source of real pictures and each content category, with 95 % Wilson intervals. Those
-take pictures for independent; pictures of one group are not, so overall measures have intervals over
-groups too.
+Error rates are given for every condition, overall and per generator, family of generators, source of real
+pictures and content category, with 95 % Wilson intervals. These intervals assume that pictures are
+independent. Pictures of one group are not, so overall measures have intervals over groups too.
 """
 
 from __future__ import annotations
@@ -40,7 +39,8 @@ class Category:
     Attributes:
         name: its name.
         recall: share of its AI pictures with verdict ``ai``.
-        recall_at_5: the same at the threshold that 5 % of all the condition's reals reach.
+        recall_at_5: share of its AI pictures at or above the threshold with a false positive rate of 5 % on
+            all real pictures of the condition.
         fpr: share of its real pictures with verdict ``ai``.
     """
 
@@ -56,11 +56,11 @@ class Category:
 
     @property
     def too_few(self) -> bool:
-        """Whether one of its rates rests on fewer than 30 pictures."""
+        """Whether one of its rates is measured on fewer than 30 pictures."""
         return self.recall.too_few or self.fpr.too_few
 
     def to_dict(self) -> dict[str, Any]:
-        """The category as JSON data; rates of nothing are left out."""
+        """The category as JSON data, without rates over no pictures."""
         rates = {"recall": self.recall, "recall_at_5_fpr": self.recall_at_5, "fpr": self.fpr}
         return {
             "n": self.n,
@@ -75,21 +75,22 @@ class Condition:
 
     Attributes:
         name: how the pictures were laundered.
-        auc: area under the ROC curve of the logits; ``nan`` without both classes, as below.
-        balanced_accuracy: at the two thresholds, ``uncertain`` counted as wrong.
+        auc: area under the ROC curve of the logits; it and the next two are ``nan`` if a class is missing.
+        balanced_accuracy: at the two thresholds; ``uncertain`` counts as wrong.
         ece: expected calibration error of the probabilities, 15 bins.
         recall: share of AI pictures with verdict ``ai``.
         fpr: share of real pictures with verdict ``ai``.
         missed: share of AI pictures with verdict ``real``.
         cleared: share of real pictures with verdict ``real``.
-        tpr_at_1, tpr_at_5: recall at the thresholds that 1 % and 5 % of the reals reach.
-        by_group: intervals of the measures over other groups of pictures; ``None`` with too few groups.
+        tpr_at_1, tpr_at_5: recall at false positive rates of 1 % and 5 %.
+        by_group: intervals of the measures over groups of pictures; ``None`` with too few groups.
         confusion: verdict counts, by label ``ai`` and ``real``.
-        families: AI pictures by family of generators (see `family_of`), those of none left out, worst first.
+        families: AI pictures by family of generators (see `family_of`), worst first; those without a family
+            are left out.
         generators: AI pictures by generator, worst first.
         sources: real pictures by source, worst first.
-        polished: the sources (last part, for folders) called ``polished-...`` together; ``None`` without any.
-        content: both classes by content category, by name.
+        polished: real pictures of all sources named ``polished-...``; ``None`` if there are none.
+        content: both classes by content category, sorted by name.
     """
 
     name: str
@@ -112,8 +113,10 @@ class Condition:
 
     @property
     def family_mean(self) -> tuple[int, float, float]:
-        """How many families have 30 AI pictures or more, and the means of their `Category.recall` and
-        `Category.recall_at_5`, in which each family counts alike; ``nan`` where there are none.
+        """Number of families with at least 30 AI pictures, and their mean recalls.
+
+        The means are those of `Category.recall` and `Category.recall_at_5`, with equal weight for each
+        family; ``nan`` if there is no such family.
         """
         found = [category for category in self.families if not category.too_few]
         if not found:
@@ -152,11 +155,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a detector got right and wrong.
+    """The error rates of a detector.
 
     Attributes:
-        thresholds: those the verdicts were given at.
-        conditions: one `Condition` each, in the order they were first met.
+        thresholds: those of the verdicts.
+        conditions: `Condition` by name, in the order of first appearance.
     """
 
     thresholds: Thresholds
@@ -174,8 +177,8 @@ def evaluate(scored: Iterable[Scored], thresholds: Thresholds) -> Evaluation:
     """Count the errors of scored pictures.
 
     Args:
-        scored: pictures in any order; rates of one condition come from its own pictures alone.
-        thresholds: those that gave the verdicts.
+        scored: pictures in any order; the rates of a condition are over its own pictures.
+        thresholds: those of the verdicts.
     """
     groups: dict[str, list[Scored]] = {}
     for picture in scored:
@@ -241,7 +244,7 @@ def _share(mine: Sequence[Scored], verdict: str) -> Rate:
 
 
 def _reach(ai: Sequence[Scored], limit: float) -> Rate:
-    """Share of AI pictures at or above a logit; a rate of nothing where no reals gave the limit."""
+    """Share of AI pictures at or above a logit; a rate over no pictures if the logit is ``nan``."""
     if math.isnan(limit):
         return rate(0, 0)
     return rate(sum(picture.logit >= limit for picture in ai), len(ai))

@@ -1,9 +1,10 @@
-"""Shortcut guards: what a classifier could learn without looking at how a picture was made.
+"""Shortcut guards: what a classifier could learn that has nothing to do with how a picture was made.
 
-A corpus whose classes differ in file size, dimensions, JPEG tables, coarse content or mean colour teaches
-a detector just that. Each guard sees one of these alone and is judged, as the probe is, on groups it was
-not fitted on: an area under the ROC curve near 0.5 means that there was nothing to learn. `drift` asks the
-detector itself: its score of a real picture must not march with the quality the picture is saved at.
+If the classes of a corpus differ in file size, dimensions, JPEG tables, coarse content or mean colour, a
+detector learns that difference instead. Each guard is a classifier that sees only one of these. Like the
+probe, it is measured on groups it was not fitted on: an area under the ROC curve near 0.5 means that there
+was nothing to learn. `drift` tests the detector itself: its score of a real picture must not depend on the
+quality that the picture was saved with.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("tile", "whole", "full")
 FOLDS = 5
-# Penalty of the guards' regressions: weaker than the probe's, for there are far fewer features.
+# Penalty of the guards' regressions: weaker than the probe's, because there are far fewer features.
 L2 = 0.01
 _THUMBNAIL = 16
 _NO_TABLES = np.zeros(2 * 64 + 4)
@@ -44,14 +45,14 @@ _NO_TABLES = np.zeros(2 * 64 + 4)
 
 
 def file_size(data: bytes, pixels: Pixels) -> np.ndarray:
-    """Logarithms of the bytes and of the bytes a pixel, ``[2]``."""
+    """Logarithms of the file size in bytes and of the bytes per pixel, ``[2]``."""
     return np.log([len(data), len(data) / (pixels.width * pixels.height)])
 
 
 def dimensions(data: bytes, pixels: Pixels) -> np.ndarray:
-    """Width, height and long over short side as logarithms, then flags, ``[7]``.
+    """Logarithms of width, height and aspect ratio (long over short side), then four flags, ``[7]``.
 
-    The flags are 1 for a square, and where both sides are multiples of 8, of 16, of 64.
+    The flags: the picture is square; both sides are multiples of 8; of 16; of 64.
     """
     width, height = pixels.width, pixels.height
     multiples = [float(width % n == 0 and height % n == 0) for n in (8, 16, 64)]
@@ -60,11 +61,11 @@ def dimensions(data: bytes, pixels: Pixels) -> np.ndarray:
 
 
 def jpeg_tables(data: bytes, pixels: Pixels) -> np.ndarray:
-    """Quantisation and subsampling of a JPEG, ``[132]``.
+    """Quantisation tables and subsampling of a JPEG, ``[132]``.
 
-    Two tables of 64 values in natural order (row by row; the second all 0 where there is none), flags for
-    4:2:2, 4:2:0 and what is neither these nor 4:4:4 (grey among it), and the flag of what is no JPEG: there
-    all else is 0.
+    First come two tables of 64 values, row by row; a missing second table is all 0. Then three flags for the
+    subsampling: 4:2:2, 4:2:0, and anything else but 4:4:4 (e.g. grey). The last flag says that the file is
+    not a JPEG; all other values are 0 then.
 
     Raises:
         InputError: ``damaged``: the container cannot be read.
@@ -81,7 +82,7 @@ def jpeg_tables(data: bytes, pixels: Pixels) -> np.ndarray:
                 for slot, key in enumerate(sorted(image.quantization)[:2]):
                     found[64 * slot : 64 * (slot + 1)] = image.quantization[key]
                 sampling = JpegImagePlugin.get_sampling(image)
-    except Exception as error:  # the header is hostile input
+    except Exception as error:  # the header may be hostile; Pillow raises many kinds of errors
         raise InputError("damaged", f"the JPEG's tables cannot be read: {error}") from None
     if sampling:
         found[128 + {1: 0, 2: 1}.get(sampling, 2)] = 1
@@ -111,10 +112,10 @@ GUARDS: dict[str, Callable[[bytes, Pixels], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Looks:
-    """What the guards see of the pictures that could be read.
+    """The guards' features of the pictures that could be read.
 
     Attributes:
-        examples: the pictures, ``n`` of them.
+        examples: the ``n`` pictures.
         vectors: by guard, ``[n, d]``, dtype ``float64``.
     """
 
@@ -129,13 +130,13 @@ def look(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Looks:
-    """Read pictures, one at a time, and keep of each what the guards see.
+    """Read pictures one at a time and compute the guards' features.
 
     Args:
-        examples: cuts or whole files; of an animation the first frame is taken.
+        examples: cuts or whole files; of an animation the first frame is used.
         on_progress: called with the number of pictures done.
         on_error: called for pictures that cannot be read; they are left out.
-        max_pixels: pictures with more pixels cannot be read.
+        max_pixels: pictures with more pixels count as unreadable.
     """
     reader = Reader()
     kept: list[Example] = []
@@ -160,13 +161,13 @@ def look(
 
 @dataclass(frozen=True)
 class Guard:
-    """What one guard learnt of one view.
+    """How well one guard separates the classes on one kind of view.
 
     Attributes:
         name: one of `GUARDS`.
         view: one of `VIEWS`.
-        auc: area under the ROC curve on held-out groups; ``nan`` where a class has fewer than two groups.
-        n_ai, n_real: pictures it was judged on.
+        auc: area under the ROC curve on held-out groups; ``nan`` if a class has fewer than two groups.
+        n_ai, n_real: numbers of pictures it was measured on.
     """
 
     name: str
@@ -176,7 +177,7 @@ class Guard:
     n_real: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON data; an AUC that is ``nan`` is ``None``."""
+        """The result as JSON data, with ``None`` for an AUC that is ``nan``."""
         pictures = {"ai": self.n_ai, "real": self.n_real}
         return {"guard": self.name, "view": self.view, "auc": number(self.auc), "pictures": pictures}
 
@@ -184,16 +185,16 @@ class Guard:
 def measure(
     looks: Looks, on_stage: Callable[[str], None] = lambda text: None, *, folds: int = FOLDS, l2: float = L2
 ) -> list[Guard]:
-    """Fit and judge every guard on every view that is there, apart.
+    """Fit and measure every guard separately on every kind of view in the data.
 
     Args:
-        looks: as `look` gives them.
+        looks: the result of `look`.
         on_stage: called with what is being fitted.
-        folds: number of group-held-out folds, at least 2.
+        folds: number of folds with held-out groups, at least 2.
         l2: penalty of the regressions.
 
     Returns:
-        One `Guard` a view and guard, in the order of `VIEWS` and `GUARDS`.
+        One `Guard` per view and guard, in the order of `VIEWS` and `GUARDS`.
 
     Raises:
         AidetectError: no view has two groups of each class.
@@ -212,16 +213,16 @@ def measure(
             results.append(Guard(name, view, auc, n_ai, len(labels) - n_ai))
     if all(math.isnan(result.auc) for result in results):
         raise AidetectError(
-            "too few groups to hold some out: no view has two groups (repositories, else sources or "
+            "too few groups to hold some out: no kind of view has two groups (repositories, else sources or "
             "subfolders) of each class"
         )
     return results
 
 
 def held_out(vectors: np.ndarray, examples: Sequence[Example], *, folds: int, l2: float) -> np.ndarray:
-    """Logits of the probe's regression, each from a fit that never saw the picture's group.
+    """Logits of a logistic regression, each from a fit without the picture's group.
 
-    Every fit gives its two classes half of the weight each, so that logits of different folds compare.
+    In every fit both classes have half of the weight, so that the logits of different folds are comparable.
 
     Args:
         vectors: ``[n, d]``.
@@ -230,8 +231,8 @@ def held_out(vectors: np.ndarray, examples: Sequence[Example], *, folds: int, l2
         l2: penalty.
 
     Returns:
-        ``[n]``; NaN where no fit was possible: without a picture's group, one class would have no pictures,
-        or one class has fewer than two groups.
+        ``[n]``; NaN where no fit was possible, because a class has fewer than two groups, or no pictures
+        outside the fold.
     """
     labels = np.array([e.label for e in examples])
     groups = [e.group for e in examples]
@@ -244,7 +245,7 @@ def held_out(vectors: np.ndarray, examples: Sequence[Example], *, folds: int, l2
         train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         if not len(test) or len(set(labels[train].tolist())) < 2:
             continue
-        # A column that does not vary in the training part says nothing, and must not shout in the other.
+        # A column that is constant in the training part has no information. It must not dominate the rest.
         mean, std = vectors[train].mean(axis=0), vectors[train].std(axis=0)
         varies = std > 1e-9 * (1 + np.abs(mean))
         x = ((vectors - mean) / np.where(varies, std, 1) * varies).astype(np.float32)
@@ -270,13 +271,13 @@ DRIFT = (
 
 @dataclass(frozen=True)
 class Drift:
-    """The detector's scores of the same real pictures, saved in one way.
+    """The detector's scores of real pictures that were saved in one way.
 
     Attributes:
         name: one of `DRIFT`.
-        logit: mean logit; positive speaks for AI.
-        change: mean of the logit less that of the picture as it is.
-        largest: largest absolute change of one picture's logit.
+        logit: mean logit; positive means AI.
+        change: mean difference of the logit to that of the picture as it is.
+        largest: largest absolute difference for one picture.
         called_ai: share with verdict ``ai``.
     """
 
@@ -298,15 +299,15 @@ class Drift:
 
 
 def spread(found: Sequence[Picture], count: int, seed: int = 0) -> list[Example]:
-    """Some real pictures, spread over the sources: one of each in turn, in random but constant order.
+    """Some real pictures, spread over the sources: one of each source in turn, in a seeded random order.
 
     Args:
-        found: pictures, as `evaluation.pictures` gives them.
-        count: at most so many.
-        seed: another seed chooses others.
+        found: pictures from `scoring.pictures`.
+        count: largest number of pictures.
+        seed: seed of the order.
 
     Returns:
-        One example a picture: the whole file, else the native cut, else the reduced picture.
+        One example per picture: the whole file, else the native cut, else the reduced picture.
     """
     rng = random.Random(seed)
     by_source: dict[str, list[Example]] = {}
@@ -325,12 +326,12 @@ def saved(data: bytes, pixels: Pixels, condition: str) -> bytes | np.ndarray:
     """A picture saved in another way, as a file or as pixels.
 
     Args:
-        data: its file.
-        pixels: the file, decoded.
+        data: the bytes of its file.
+        pixels: the decoded file.
         condition: one of `DRIFT`.
 
     Raises:
-        InputError: ``not_launderable``: an encoder refuses the picture, e.g. for its size.
+        InputError: ``not_launderable``: an encoder refuses the picture, e.g. because of its size.
         AidetectError: there is no such condition.
     """
     if condition == AS_IS:  # of an animation, the frame that the other conditions start from
@@ -350,18 +351,20 @@ def drift(
     on_progress: Callable[[int], None] = lambda done: None,
     on_error: Callable[[Example, InputError], None] = lambda example, error: None,
 ) -> list[Drift]:
-    """Score the same real pictures saved in different ways; only a few are held at a time.
+    """Score the same real pictures saved in different ways. Only a few are in memory at a time.
 
-    Each example is scored as a picture of its own, a cut too. The re-save as PNG has the same pixels, so its
-    change must be 0.
+    Every example, including a cut, is scored as a picture. Saving as PNG keeps the pixels, so its change must
+    be 0.
 
     Args:
+        detector: the detector to test.
         examples: real pictures, e.g. from `spread`.
         on_progress: called with the number of scores done.
-        on_error: called for pictures that cannot be read or saved in one of the ways; they are left out.
+        on_error: called for pictures that cannot be read or cannot be saved in one of the ways; they are
+            left out.
 
     Returns:
-        One `Drift` a way, in the order of `DRIFT`; all over the same pictures.
+        One `Drift` per way of saving, in the order of `DRIFT`, all over the same pictures.
 
     Raises:
         AidetectError: no picture could be read.

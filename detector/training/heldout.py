@@ -1,6 +1,6 @@
-"""Held-out scores: what training pictures got from probes that had never seen their repository.
+"""Held-out scores: scores of the training pictures by probes that were fitted without their repository.
 
-They travel with a model, so that the error rates it states can be counted again without the pictures.
+They are stored with a model, so that its error rates can be computed again without the pictures.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _COLUMNS = ("condition", "label", "generator", "source", "group", "content", "na
 
 
 def write_held_out(path: Path, scores: Mapping[str, Sequence[Scored]]) -> None:
-    """Write held-out scores: a row a picture and condition, with its raw logit in each mode.
+    """Write held-out scores: one row per picture and condition, with the raw logit in each mode.
 
     Args:
+        path: the gzipped CSV to write.
         scores: by mode.
     """
     rows: dict[tuple[str, ...], dict[str, str]] = {}
@@ -36,21 +37,21 @@ def write_held_out(path: Path, scores: Mapping[str, Sequence[Scored]]) -> None:
     writer.writerow([*_COLUMNS, *scores])
     for key in sorted(rows):
         writer.writerow([*key, *(rows[key].get(mode, "") for mode in scores)])
-    # No name and no time in the archive's head: the same scores are the same bytes.
+    # Without name and time in the gzip header, the same scores give the same bytes.
     with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as packed:
         packed.write(text.getvalue().encode())
 
 
 def read_held_out(card: Card, mode: str) -> list[Scored]:
-    """Held-out scores of a model in one mode, its files' hashes verified.
+    """Held-out scores of a model in one mode, after verifying its files' hashes.
 
-    Probabilities and verdicts follow from the logits by the card's calibration and thresholds.
+    Probabilities and verdicts are computed from the logits with the card's calibration and thresholds.
 
     Raises:
-        ModelError: the model carries none, or they are damaged.
+        ModelError: the model has no held-out scores, or they are damaged.
     """
     if FILE not in card.data["files"]:
-        raise ModelError(f"model {card.name} carries no held-out scores")
+        raise ModelError(f"model {card.name} has no held-out scores")
     verify_files(card.folder, card.data["files"])
     path = card.folder / FILE
     calibration, thresholds = card.calibration(mode), card.thresholds(mode)

@@ -1,7 +1,7 @@
-"""Metrics of a detector: rank, threshold and calibration measures, with intervals.
+"""Metrics of a detector: ranking, threshold and calibration measures, with intervals.
 
-Labels are 1 for AI-generated and 0 for real; scores are higher for AI. A measure that needs a class
-that is not there is ``nan``.
+Labels are 1 for AI-generated and 0 for real. Higher scores mean AI. A measure is ``nan`` if it needs a class
+that is missing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-# Rates over fewer pictures than this are marked as resting on too few.
+# Rates over fewer pictures than this are marked.
 TOO_FEW = 30
-# Fewer groups of a class than this tell nothing about the next group.
+# With fewer groups of a class than this, intervals over groups mean nothing.
 FEWEST_GROUPS = 10
 
 Values = Sequence[float] | np.ndarray
@@ -42,7 +42,7 @@ class Rate:
         return 0 < self.n < TOO_FEW
 
     def to_dict(self) -> dict[str, Any]:
-        """The rate as JSON data; ``None`` for a rate of nothing."""
+        """The rate as JSON data; its value is ``None`` if ``n`` is 0."""
         return {"value": number(self.value), "n": self.n, "low": self.low, "high": self.high}
 
 
@@ -75,7 +75,7 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
         ValueError: ``successes`` is not within 0..n.
     """
     if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n}")
+        raise ValueError(f"successes must be within 0..{n}, not {successes}")
     if n == 0:
         return 0.0, 1.0
     share, square = successes / n, z * z / n
@@ -87,9 +87,9 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
 
 
 def roc_auc(labels: Values, scores: Values) -> float:
-    """Area under the ROC curve: how often a random AI picture outscores a random real one.
+    """Area under the ROC curve: probability that a random AI picture outscores a random real one.
 
-    Ties count one half. Computed from mid-ranks (Mann and Whitney, 1947; Hanley and McNeil, 1982).
+    Ties count one half. It is computed from mid-ranks (Mann and Whitney, 1947; Hanley and McNeil, 1982).
 
     Args:
         labels: ``[n]``, 0 or 1.
@@ -110,15 +110,15 @@ def roc_auc(labels: Values, scores: Values) -> float:
 
 
 def roc_curve(labels: Values, scores: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points of the ROC curve, one a distinct score, from the strictest threshold to the loosest.
+    """Points of the ROC curve, one per distinct score, from the highest threshold to the lowest.
 
     Args:
         labels: ``[n]``, 0 or 1.
         scores: ``[n]``, any finite numbers.
 
     Returns:
-        False positive rates, true positive rates and thresholds (AI at or above), each ``[points]``;
-        the first point is (0, 0) at ``inf``. Rates of a missing class are ``nan``.
+        False positive rates, true positive rates and thresholds (AI at or above), each ``[points]``.
+        The first point is (0, 0) at ``inf``. Rates of a missing class are ``nan``.
 
     Raises:
         ValueError: as for `roc_auc`.
@@ -134,20 +134,23 @@ def roc_curve(labels: Values, scores: Values) -> tuple[np.ndarray, np.ndarray, n
 
 
 def threshold_at_fpr(labels: Values, scores: Values, fpr: float) -> float:
-    """The lowest threshold at or above which at most a share ``fpr`` of the reals lies.
+    """The lowest threshold with a false positive rate of at most ``fpr``.
 
-    It is chosen by the reals alone and is conservative: where reals tie, fewer are let through.
+    Only the real pictures decide it. It is conservative: if reals tie, the rate is lower.
 
     Args:
         labels: ``[n]``, 0 or 1.
         scores: ``[n]``, any finite numbers.
         fpr: allowed share of reals at or above the threshold, 0..1.
 
+    Returns:
+        The threshold; ``-inf`` if all reals may lie above it, ``nan`` without reals.
+
     Raises:
         ValueError: as for `roc_auc`, or ``fpr`` is not within 0..1.
     """
     if not 0 <= fpr <= 1:
-        raise ValueError(f"a false positive rate of {fpr}")
+        raise ValueError(f"the false positive rate must be within 0..1, not {fpr}")
     positive, values = _checked(labels, scores)
     reals = np.sort(values[~positive])[::-1]
     if not len(reals):
@@ -184,11 +187,11 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class GroupIntervals:
-    """95 % intervals of measures over other groups of pictures, each end 0..1.
+    """95 % intervals of measures over groups of pictures, each end 0..1.
 
     Attributes:
         ai_groups, real_groups: numbers of groups with AI pictures and with real ones.
-        auc, tpr_at_1, tpr_at_5: of the rank measures.
+        auc, tpr_at_1, tpr_at_5: of the ranking measures.
         recall, fpr: of the shares of AI and of real pictures that are called AI.
     """
 
@@ -216,17 +219,18 @@ class GroupIntervals:
 def group_intervals(
     labels: Values, scores: Values, called: Values, groups: Sequence[str], *, draws: int = 400
 ) -> GroupIntervals | None:
-    """How far measures would move with other groups of pictures than these.
+    """Intervals of measures for a sample of other groups of pictures.
 
-    Pictures of one group have much in common, so intervals that take pictures for independent are too narrow.
-    Here whole groups are drawn with repetition, as many as there are, and everything is measured again: the
-    cluster bootstrap (Davison and Hinkley, 1997, section 3.8), its 2.5th and 97.5th percentiles. Seeded.
+    Pictures of one group have much in common, so intervals that assume independent pictures are too narrow.
+    This is the cluster bootstrap (Davison and Hinkley, 1997, section 3.8): whole groups are drawn with
+    replacement, as many as there are, and everything is measured again. The ends are the 2.5th and 97.5th
+    percentiles. The seed is fixed.
 
     Args:
         labels: ``[n]``, 0 or 1.
         scores: ``[n]``, any finite numbers.
         called: ``[n]``, whether a picture is called AI.
-        groups: ``[n]``, what a picture has in common with others.
+        groups: ``[n]``, names of the pictures' groups.
         draws: number of draws.
 
     Returns:
@@ -264,7 +268,7 @@ def balanced_accuracy(labels: Values, decisions: Values) -> float:
 
     Args:
         labels: ``[n]``, 0 or 1.
-        decisions: ``[n]``, 0 or 1; any other value (an undecided one) is counted as wrong.
+        decisions: ``[n]``, 0 or 1; any other value means undecided and counts as wrong.
 
     Raises:
         ValueError: as for `roc_auc`.
@@ -276,13 +280,13 @@ def balanced_accuracy(labels: Values, decisions: Values) -> float:
 
 
 def balanced_accuracy_at(labels: Values, probabilities: Values, ai: float, real: float) -> float:
-    """Balanced accuracy of a three-state verdict, "uncertain" counted as wrong.
+    """Balanced accuracy of a verdict with three values, where "uncertain" counts as wrong.
 
     Args:
         labels: ``[n]``, 0 or 1.
         probabilities: ``[n]``, 0..1.
-        ai: an AI picture is right at or above it.
-        real: a real picture is right below it.
+        ai: an AI picture counts as right at or above it.
+        real: a real picture counts as right below it.
 
     Raises:
         ValueError: as for `roc_auc`.
@@ -292,9 +296,10 @@ def balanced_accuracy_at(labels: Values, probabilities: Values, ai: float, real:
 
 
 def expected_calibration_error(labels: Values, probabilities: Values, bins: int = 15) -> float:
-    """Mean distance between stated probability and observed share of AI, over bins of equal width.
+    """Mean absolute difference of mean probability and observed share of AI, over bins of equal width.
 
-    Bins are weighted by their pictures (Naeini et al., 2015; Guo et al., 2017, for the positive class).
+    Bins are weighted by their number of pictures (Naeini et al., 2015; Guo et al., 2017; here for the
+    positive class).
 
     Args:
         labels: ``[n]``, 0 or 1.
@@ -313,7 +318,7 @@ def expected_calibration_error(labels: Values, probabilities: Values, bins: int 
 def calibration_curve(
     labels: Values, probabilities: Values, bins: int = 15
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What a calibration plot shows, for the bins that hold pictures.
+    """The points of a calibration plot, for the bins that hold pictures.
 
     Args:
         labels: ``[n]``, 0 or 1.
@@ -321,14 +326,14 @@ def calibration_curve(
         bins: number of bins of equal width, at least 1.
 
     Returns:
-        Lower edges, mean stated probabilities, observed shares of AI and counts, each ``[filled bins]``.
+        Lower edges, mean probabilities, observed shares of AI and counts, each ``[filled bins]``.
 
     Raises:
         ValueError: as for `expected_calibration_error`.
     """
     positive, values = _checked(labels, probabilities)
     if bins < 1 or (len(values) and (values.min() < 0 or values.max() > 1)):
-        raise ValueError("probabilities lie in 0..1 and at least one bin is needed")
+        raise ValueError("probabilities must be within 0..1, and there must be at least one bin")
     index = np.minimum((values * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
     filled = np.flatnonzero(counts)
@@ -339,7 +344,7 @@ def calibration_curve(
 
 
 def number(value: float) -> float | None:
-    """A number as JSON data: ``None`` where it is not finite."""
+    """A number as JSON data; ``None`` if it is not finite."""
     return value if math.isfinite(value) else None
 
 
@@ -347,9 +352,9 @@ def _checked(labels: Values, scores: Values) -> tuple[np.ndarray, np.ndarray]:
     """Labels as booleans and scores as ``float64``, both ``[n]``."""
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
-        raise ValueError(f"labels {truth.shape} and scores {values.shape} must be equally long lists")
+        raise ValueError(f"labels {truth.shape} and scores {values.shape} must be lists of the same length")
     if not np.isin(truth, (0, 1)).all():
-        raise ValueError("labels are 0 or 1")
+        raise ValueError("labels must be 0 or 1")
     if not np.isfinite(values).all():
         raise ValueError("scores must be finite")
     return truth == 1, values

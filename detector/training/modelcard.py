@@ -1,4 +1,4 @@
-"""The model card for people: what a model is made of, and how often it errs, in Markdown."""
+"""The model card in Markdown: what a model is made of, and its error rates."""
 
 from __future__ import annotations
 
@@ -16,37 +16,49 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     """The text of a model card.
 
     Args:
-        card: entries of ``model.json``: ``name, date, tower, features, training, recipe, speed, modes``.
+        card: entries of ``model.json``: ``name, date, tower, features, training, measured_by, recipe,
+            speed, modes`` and, with attribution, ``attribution``.
         evaluations: held-out errors by mode.
     """
     training, recipe = card["training"], card["recipe"]
     tower = card["tower"].get("folder") or card["tower"].get("architecture")
     parts = [
         f"# {card['name']}",
-        f"Fitted {card['date']} on {training['fitted']} views of {training['pictures']} pictures from "
-        f"{training['groups']} repositories, measured on {training['views']} (copies: "
-        f"{', '.join(map(str, training['copies']))}; 0 is the clean one, others are laundered or reworked at "
-        f"random). Data SHA-256 `{training['sha256'][:16]}`.",
-        f"- Tower: {tower}, frozen.\n- Features of a view: {card['features']}; standardised, then multiplied "
-        f"by {_numbers(recipe['emphasis_whole'])} (whole) or {_numbers(recipe['emphasis_native'])} (native): "
-        "class tokens of the earlier blocks, class tokens of the last quarter, means.\n"
-        f"- Probe, one for each kind of view, on {recipe['components']} principal components: the votes of "
-        f"an L2 logistic regression (whole {recipe['l2_whole']}, native {recipe['l2_native']}) and of a "
-        f"support vector machine with squared hinge loss and a Gaussian kernel ({recipe['centres']} centres, "
-        f"width {recipe['width']}, ridge {recipe['ridge']}), averaged with {recipe['share']:.0%} for it; a "
-        f"laundered copy weighs {recipe['laundered_whole']} (whole) and {recipe['laundered_native']} "
-        f"(native), large sources and families of generators less than their share (powers {recipe['power']} "
-        f"and {recipe['family_power']}).\n"
-        "- Logits of the whole view and of the native crops are averaged (see `share`), then calibrated "
-        "by Platt's method.",
-        f"All rates below are of pictures whose repository the probe had not seen ({recipe['folds']} folds; "
-        f"no repository on both sides). `{MIX}`: pictures laundered at random as whole files, as life does "
-        f"it; `{CUTS}` (where there are such): small cuts laundered as they are, which is harsher; "
-        f"`{REWORK}` (where there are such): sharpened, tinted, enlarged, turned, photographed from a "
-        "screen and the like at random, and saved. The thresholds and the calibration come from the same "
-        "held-out scores (the `ai` threshold is the highest of those that the reals of each condition but "
-        f"`{REWORK}` give), so rates at the thresholds are slightly optimistic. {_looks(card)} In brackets: "
-        "95 % Wilson interval. `*`: fewer than 30 pictures.",
+        f"Fitted on {card['date']} with {training['fitted']} views of {training['pictures']} pictures from "
+        f"{training['groups']} repositories. Measured on {training['views']} views (copies: "
+        f"{', '.join(map(str, training['copies']))}). Copy 0 is the clean picture; the others are laundered "
+        f"or reworked at random. SHA-256 of the data: `{training['sha256'][:16]}`.",
+        f"- Tower: {tower}, frozen.\n"
+        f"- Features of a view: {card['features']}. They are standardised, then multiplied by "
+        f"{_numbers(recipe['emphasis_whole'])} (whole view) or {_numbers(recipe['emphasis_native'])} (native "
+        "crops): the first factor is for class tokens of earlier blocks, the second for class tokens of the "
+        "last quarter of the blocks, the third for patch means.\n"
+        f"- Probe: one for each kind of view, on {recipe['components']} principal components. It averages "
+        f"two classifiers: an L2 logistic regression (penalty {recipe['l2_whole']} whole, "
+        f"{recipe['l2_native']} native) and a support vector machine with squared hinge loss and a Gaussian "
+        f"kernel ({recipe['centres']} centres, width {recipe['width']}, ridge {recipe['ridge']}). The "
+        f"support vector machine has a weight of {recipe['share']:.0%}.\n"
+        f"- Weights in the fit: a laundered copy has {recipe['laundered_whole']} (whole) and "
+        f"{recipe['laundered_native']} (native) of a clean picture's weight. Large sources and large "
+        f"families of generators weigh less than their share of pictures (powers {recipe['power']} and "
+        f"{recipe['family_power']}).\n"
+        "- The logits of the whole view and of the native crops are averaged (with the weight `share` in "
+        "`model.json`), then calibrated by Platt's method.",
+        "All rates below are measured on held-out pictures: the probe that scored a picture was fitted "
+        f"without the picture's repository ({recipe['folds']} folds by repository). The tables have these "
+        "conditions, as far as they were measured:",
+        "- `clean`: pictures as they are.\n"
+        f"- `{MIX}`: whole files laundered at random (scaled down, cropped, blurred, given noise, "
+        "re-encoded), as happens to pictures that are shared.\n"
+        f"- `{CUTS}`: small cuts laundered at random, which is harsher.\n"
+        f"- `{REWORK}`: pictures edited at random (sharpened, tinted, enlarged, turned, photographed from a "
+        "screen and the like), then saved.",
+        "The calibration and the thresholds were fitted to the same held-out scores, so rates at the "
+        "thresholds are slightly optimistic. The real pictures of each condition except "
+        f"`{REWORK}` give an `ai` threshold; the highest of these is used.",
+        _looks(card),
+        "Brackets hold 95 % Wilson intervals, which assume that pictures are independent. `*` means fewer "
+        "than 30 pictures.",
     ]
     for mode, evaluation in evaluations.items():
         if mode == "thorough":  # the same cuts as for standard
@@ -76,24 +88,25 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     speed = card["speed"]
     parts.append(f"## Speed\n\nMeasured on: {speed['measured_on']}.")
     rates = [[mode, f"{each:.2f}"] for mode, each in speed["images_per_second"].items()]
-    parts.append(_table(["--views", "images a second"], rates))
+    parts.append(_table(["--views", "images per second"], rates))
     if "attribution" in card:
         parts += _attribution(card["attribution"])
     return "\n\n".join(parts) + "\n"
 
 
 def _looks(card: Mapping[str, Any]) -> str:
-    """What the modes look at, and how much of that the pictures measured had, in words."""
+    """Which views the modes score, and how many of the measured pictures had all of them."""
     crops = {mode: entry["views"]["native"] for mode, entry in card["modes"].items()}
     found = card["measured_by"]
     trims = all(entry["views"].get("trim") for entry in card["modes"].values())
     bars = " Bars, captions and a plain page around a picture are left out." if trims else ""
     return (
-        f"`fast` looks at the centred square; `standard` at {crops['standard']} native crops and, of a "
-        "picture that is far from square, at several squares in place of the centred one; `thorough` at "
-        f"{crops['thorough']} crops, and has the rates of `standard`. Of {found['rows']} pictures and copies "
-        f"measured so, {found['all_crops']} had {crops['standard']} crops, the others one or two; "
-        f"{found['several_squares']} were looked at as several squares.{bars}"
+        f"`fast` scores the centred square. `standard` adds {crops['standard']} native crops; of a picture "
+        "far from square it scores several squares instead of the centred one. `thorough` scores "
+        f"{crops['thorough']} native crops. It was not measured separately: the rates of `standard` are "
+        f"stated for it. Of {found['rows']} pictures and copies measured for `standard`, "
+        f"{found['all_crops']} had {crops['standard']} crops and the others one or two; for "
+        f"{found['several_squares']} several squares were scored.{bars}"
     )
 
 
@@ -102,8 +115,9 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def stated_condition(evaluation: Evaluation) -> Condition:
-    """The condition that a card's rates are stated on: pictures laundered as files where there are any, else
-    laundered cuts, else pictures as they are.
+    """The condition that a card states its rates for.
+
+    It is pictures laundered as files if there are any, else laundered cuts, else clean pictures.
     """
     return next(evaluation.conditions[n] for n in (MIX, CUTS, "clean") if n in evaluation.conditions)
 
@@ -112,10 +126,11 @@ def _attribution(found: Mapping[str, Any]) -> list[str]:
     names = list(found["names"])
     top_1, top_3 = found["top_1"], found["top_3"]
     text = (
-        f"Measured on {top_1['n']} {found['measured_on']}, in all conditions: the true family comes first "
-        f"for {100 * top_1['value']:.1f} % ({100 * top_1['low']:.1f}-{100 * top_1['high']:.1f}), among the "
-        f"first three for {100 * top_3['value']:.1f} % ({100 * top_3['low']:.1f}-{100 * top_3['high']:.1f}). "
-        "Rows: the truth; columns: what was named."
+        f"Measured on {top_1['n']} {found['measured_on']}, in all conditions. The true family comes first "
+        f"for {100 * top_1['value']:.1f} % ({100 * top_1['low']:.1f}-{100 * top_1['high']:.1f}) and is among "
+        f"the first three for {100 * top_3['value']:.1f} % "
+        f"({100 * top_3['low']:.1f}-{100 * top_3['high']:.1f}). Rows are true families, columns are the "
+        "families named first."
     )
     rows = [
         [truth, *(str(counts.get(name, 0)) for name in names)] for truth, counts in found["confusion"].items()
@@ -157,7 +172,7 @@ def interval_cells(found: GroupIntervals) -> list[str]:
 
 
 def _other_groups(conditions: Iterable[Condition]) -> list[str]:
-    """Intervals over other repositories, where there are enough; what they are, and a table."""
+    """Intervals over repositories as a heading line and a table; empty if there are too few repositories."""
     rows = [
         [
             f"{c.name} ({found.ai_groups} with AI, {found.real_groups} with real)",
@@ -168,7 +183,7 @@ def _other_groups(conditions: Iterable[Condition]) -> list[str]:
     ]
     if not rows:
         return []
-    text = "With other repositories than these (whole ones drawn with repetition; 95 % intervals):"
+    text = "95 % intervals over repositories (bootstrap: whole repositories are drawn with replacement):"
     head = ["repositories", "AUC", "recall at 1 % FPR", "at 5 % FPR", "recall", "reals called ai"]
     return [text, _table(head, rows)]
 
@@ -184,7 +199,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def share(value: Rate) -> str:
-    """A rate with its interval, in per cent."""
+    """A rate with its interval, in percent; ``-`` for a rate over no pictures."""
     if not value.n:
         return "-"
     mark = "*" if value.too_few else ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart with every kind of colour vision (Okabe and Ito, 2008).
+# Distinguishable with every kind of colour vision (Okabe and Ito, 2008).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", "-.", ":", (0, (6, 2)), (0, (1, 1)))
 _AI, _REAL = _COLOURS[1], _COLOURS[0]
@@ -28,13 +28,13 @@ _VERDICTS = ("ai", "uncertain", "real")
 def write_plots(evaluation: Evaluation, scored: Sequence[Scored], folder: Path) -> list[Path]:
     """Write ``roc``, ``calibration``, ``histograms``, ``laundering`` and ``confusion`` as PNG.
 
-    Where there are many conditions, all but ``laundering`` show ``clean``, ``mix`` and those with the
+    If there are many conditions, all plots but ``laundering`` show only ``clean``, ``mix`` and those with the
     lowest AUC.
 
     Args:
         evaluation: what to plot.
-        scored: the pictures it was made of.
-        folder: where to write; made when missing, files of these names are replaced.
+        scored: the pictures of the evaluation.
+        folder: where to write. It is created if missing; files of these names are replaced.
 
     Returns:
         The files written.
@@ -63,7 +63,7 @@ def write_plots(evaluation: Evaluation, scored: Sequence[Scored], folder: Path) 
 
 
 def check_matplotlib() -> None:
-    """Check that plots can be drawn.
+    """Check that matplotlib is installed.
 
     Raises:
         AidetectError: matplotlib is not installed.
@@ -86,7 +86,7 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
 
 
 def _shown(evaluation: Evaluation, most: int) -> list[Condition]:
-    """At most so many conditions: ``clean``, ``mix``, then those with the lowest AUC."""
+    """At most ``most`` conditions: ``clean``, ``mix``, then those with the lowest AUC."""
 
     def order(condition: Condition) -> tuple[int, float]:
         first = {"clean": 0, "mix": 1}.get(condition.name, 2)
@@ -113,8 +113,8 @@ def _roc(evaluation: Evaluation, scored: Sequence[Scored]) -> Figure:
         left.plot(fpr, tpr, label=f"{condition.name}: AUC {condition.auc:.3f}", **style)
         right.plot(fpr, tpr, drawstyle="steps-post", **style)
     for axes in (left, right):
-        axes.set_xlabel("false positive rate (reals called AI)")
-        axes.set_ylabel("true positive rate (AI found)")
+        axes.set_xlabel("false positive rate (real pictures called AI)")
+        axes.set_ylabel("true positive rate (AI pictures called AI)")
         axes.set_ylim(0, 1.01)
         axes.grid(alpha=0.3)
     chance = np.linspace(0, 1, 500)
@@ -145,9 +145,9 @@ def _calibration(evaluation: Evaluation, scored: Sequence[Scored]) -> Figure:
             alpha=0.8,
             label=f"{condition.name}: ECE {condition.ece:.3f}",
         )
-    axes.set_xlabel("stated probability of AI (mean of the bin)")
+    axes.set_xlabel("predicted probability of AI (mean of the bin)")
     axes.set_ylabel("observed share of AI")
-    axes.set_title("Calibration (15 bins; larger marks hold more pictures)")
+    axes.set_title("Calibration (15 bins; larger marks mean more pictures)")
     axes.grid(alpha=0.3)
     legend = axes.legend(loc="upper left", fontsize=9)
     for handle in legend.legend_handles[1:]:
@@ -180,7 +180,7 @@ def _histograms(evaluation: Evaluation, scored: Sequence[Scored]) -> Figure:
         axes.set_title(condition.name)
         axes.set_ylabel("% of the class")
         axes.legend(loc="upper center", fontsize=8)
-    all_axes[-1].set_xlabel("stated probability of AI")
+    all_axes[-1].set_xlabel("predicted probability of AI")
     return figure
 
 
@@ -217,7 +217,7 @@ def _laundering(evaluation: Evaluation) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
     axes.grid(alpha=0.3)
-    axes.set_title("What laundering does")
+    axes.set_title("Effect of laundering")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
 

@@ -1,4 +1,4 @@
-"""How many images a second a mode takes, for the card."""
+"""Speed of the modes in images per second, for the card."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ _BATCH = 8
 
 
 def images_per_second(tower: Tower, plan: ViewPlan, images: int = 3) -> float:
-    """Images a second from JPEG bytes of a drawn 1216 x 832 picture to features, in one process.
+    """Images per second from JPEG bytes to features, in one process, for a drawn 1216 x 832 picture.
 
     Args:
-        images: how many are timed, after a first batch that is not.
+        tower: the tower to time.
+        plan: the views that are cut.
+        images: number of images that are timed, after one untimed batch.
     """
     out = io.BytesIO()
     Image.fromarray(picture()).resize(SIZE).save(out, "JPEG", quality=90)
@@ -37,7 +39,7 @@ def images_per_second(tower: Tower, plan: ViewPlan, images: int = 3) -> float:
 
 
 def measured(tower: Tower, plans: dict[str, ViewPlan]) -> dict[str, Any]:
-    """The card's ``speed``: images a second by mode, and on what."""
+    """The card's ``speed``: images per second by mode, and what they were measured on."""
     threads = f", {torch.get_num_threads()} threads" if tower.device.type == "cpu" else ""
     return {
         "measured_on": f"{tower.device.type}, {str(tower.dtype).removeprefix('torch.')}{threads}; "

@@ -400,10 +400,10 @@ def test_reading_scores(tmp_path: Path) -> None:
         ("picture,score\na,1\n", "needs the columns"),
         ("", "needs the columns"),
         ("file,score\n", "holds no scores"),
-        ("file,score\na,1.5\n", "line 2: '1.5' is no number in 0..1"),
+        ("file,score\na,1.5\n", "line 2: '1.5' is not a number in 0..1"),
         ("file,score\na,0.5\nb,nan\n", "line 3"),
         ("file,score\na,high\n", "'high'"),
-        ("file,score\na,0.5\na,0.6\n", "line 3: another score of a"),
+        ("file,score\na,0.5\na,0.6\n", "line 3: a different score for a"),
     ],
 )
 def test_bad_scores_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -430,7 +430,7 @@ def test_comparison_is_on_the_common_clean_pictures() -> None:
     assert (ours.auc, ours.recall.value, ours.fpr.value) == (0.5, 0.5, 0)
     assert not math.isnan(ours.ece)
     json.dumps([theirs.to_dict(), ours.to_dict()], allow_nan=False)
-    with pytest.raises(AidetectError, match="name none of the pictures"):
+    with pytest.raises(AidetectError, match="match none of the pictures"):
         evaluation.compare(mine, {"x.png": 0.5}, "other", THRESHOLDS)
     with pytest.raises(AidetectError, match="clean"):
         evaluation.compare(mine[-1:], other, "other", THRESHOLDS)

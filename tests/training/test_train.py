@@ -169,7 +169,8 @@ def test_train_writes_a_model_that_scan_uses(labelled: Path, tiny_model_folder: 
     assert other["files"]["probe.safetensors"] == card["files"]["probe.safetensors"]
     text = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
     assert card["measured_by"]["rows"] == 2 * 48
-    assert "`standard` at 3 native crops" in text and "Of 96 pictures and copies measured so" in text
+    assert "`standard` adds 3 native crops" in text
+    assert "Of 96 pictures and copies measured for `standard`" in text
     assert "# mine" in text
     assert "24 AI, 24 real" in text
     speed = card["speed"]["images_per_second"]
@@ -218,7 +219,7 @@ def test_held_out_scores_travel_with_the_model(
         assert "leave them out" in wrong.stderr
     none = evaluate("--model", tiny_model_folder)
     assert none.exit_code == 5
-    assert "carries no held-out scores" in none.stderr
+    assert "has no held-out scores" in none.stderr
     held_out = tmp_path / "mine" / "held-out.csv.gz"
     held_out.write_bytes(held_out.read_bytes()[:-20])
     assert evaluate("--model", tmp_path / "mine").exit_code == 5
