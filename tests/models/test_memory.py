@@ -12,7 +12,7 @@ from aidetect.detector.models.memory import keep_freed
 
 FAULTS = """
 import resource, sys
-from aidetect.detector.memory import keep_freed
+from aidetect.detector.models.memory import keep_freed
 if sys.argv[1] == "keep":
     assert keep_freed()
 def fill():

@@ -477,7 +477,7 @@ def hub(checkpoint: Path, tiny_architecture: str) -> Iterator[str]:
 def test_tower_from_a_hub(hub: str, checkpoint: Path, tiny_architecture: str, tmp_path: Path) -> None:
     # In a process of its own: the hub's client reads its settings when it is imported.
     code = (
-        "from aidetect.detector.tower import load_hub_tower\n"
+        "from aidetect.detector.models.tower import load_hub_tower\n"
         "tower = load_hub_tower('hf-hub:owner/tiny', '')\n"
         "print(tower.sha256, tower.preprocess.size)\n"
     )
