@@ -12,16 +12,20 @@ from ..errors import AidetectError
 from ..models.families import family_of
 from ..models.probe import KINDS, Calibration, Probe
 from .conditions import CUTS, MIX, REWORK
-from .dataset import REWORKED, Example
+from .dataset import DEGRADED, REWORKED, Example
 from .features import Sample, Vectors
 from .fit import balanced_weights, fit_pair, group_folds, platt
 from .recipe import Recipe
 
+_WAY_OF = {copy: name for name, copy in DEGRADED.items()}
+
 
 def condition_of(example: Example, copy: int) -> str:
     """``clean``, `MIX` for a copy laundered as a whole file, `CUTS` for one laundered as a small cut,
-    `REWORK` for one that was reworked.
+    `REWORK` for one that was reworked, else the name of the way in which it was degraded.
     """
+    if copy in _WAY_OF:
+        return _WAY_OF[copy]
     if not copy:
         return "clean"
     if example.laundered == REWORKED:
@@ -94,7 +98,7 @@ def held_out(
     for kind in KINDS:
         mine = [sample for sample in samples if sample.probe == kind]
         labels = np.array([examples[s.example].label for s in mine])
-        groups = [examples[s.example].group for s in mine]
+        groups = [examples[s.example].side for s in mine]
         for label, name in ((1, "AI"), (0, "real")):
             count = len({g for g, value in zip(groups, labels, strict=True) if value == label})
             if count < 2:

@@ -10,8 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import AidetectError, InputError
+from ..images.degrade import WAYS
 from ..inputs.source import IMAGE_SUFFIXES, WalkOptions, walk
 
+# Numbers of copies that were degraded in one named way (see `degrade.WAYS`); models keep them, so that new
+# ways go to the end.
+DEGRADED = {name: 101 + place for place, name in enumerate(WAYS)}
 REWORKED = 3  # what an index calls a copy that was reworked (see `rework`) and not laundered
 
 
@@ -25,7 +29,7 @@ class Example:
         label: 1 for AI-generated, 0 for camera or human made.
         generator: which generator, or what made a real picture.
         source: where it was collected; error rates are reported per source.
-        group: what must stay on one side of a split (the repository, else the source).
+        group: the repository that it is of, else the source.
         content: coarse category, e.g. ``photo`` or ``art``.
         view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture; ``end``
             for one of the reduced squares of a picture far from square (see `views.whole_views`).
@@ -34,6 +38,7 @@ class Example:
         copies: most laundered copies that training makes of it; ``None`` for as many as it makes of any.
         laundered: number of the laundered copy that it is already (no others are made of it), `REWORKED` for
             a reworked one; 0 for none.
+        also: numbers of further copies that training makes of it, of `DEGRADED`.
     """
 
     path: Path
@@ -47,6 +52,7 @@ class Example:
     original: str = ""
     copies: int | None = None
     laundered: int = 0
+    also: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,13 +64,20 @@ class Example:
         """What cuts and copies of one picture have in common, and no other picture."""
         return f"{self.group}|{self.original or self.name}"
 
+    @property
+    def side(self) -> str:
+        """What must stay on one side of a split: the owner of a repository called ``owner/name``, whose
+        repositories share cameras, styles and pipelines; else the group.
+        """
+        return self.group if self.group == self.source else self.group.partition("/")[0]
+
     def wanted(self, copies: Sequence[int]) -> list[int]:
         """Those of the copies (0 for the clean one) that are made of it; for one that is laundered already,
         the copy that it is.
         """
         if self.laundered:
             return [self.laundered]
-        return [copy for copy in copies if self.copies is None or copy <= self.copies]
+        return [*(copy for copy in copies if self.copies is None or copy <= self.copies), *self.also]
 
 
 class Reader:
@@ -105,7 +118,8 @@ def read_index(path: Path) -> list[Example]:
 
     Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``,
     ``copies``, the most laundered copies that training makes of a row, and ``laundered``, the number of the
-    laundered copy that the row's picture is already (`REWORKED` for one that was reworked).
+    laundered copy that the row's picture is already (`REWORKED` for one that was reworked), and ``also``,
+    names of `degrade.WAYS`, with spaces between them, in which training degrades further copies.
 
     Raises:
         AidetectError: the file cannot be read or a row lacks what it needs.
@@ -122,6 +136,9 @@ def read_index(path: Path) -> list[Example]:
                 for name, count in counts.items():
                     if count and not count.isdecimal():
                         raise AidetectError(f"{path}, line {number}: {name} is {count!r}, not a whole number")
+                also = (row.get("also") or "").split()
+                if wrong := set(also) - set(DEGRADED):
+                    raise AidetectError(f"{path}, line {number}: also names no way called {min(wrong)!r}")
                 generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
                 source = row.get("source") or row.get("repo") or generator
                 examples.append(
@@ -138,6 +155,7 @@ def read_index(path: Path) -> list[Example]:
                         or "/".join(filter(None, [_within(file), row.get("member")])),
                         copies=int(counts["copies"]) if counts["copies"] else None,
                         laundered=int(counts["laundered"] or 0),
+                        also=tuple(DEGRADED[name] for name in also),
                     )
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ..errors import InputError
+from ..images.degrade import WAYS
 from ..images.launder import jpeg, launder
 from ..images.pixels import Pixels, decode
 from ..images.views import ViewPlan, looked_at, make_views, native_view, whole_view, whole_views
 from ..models.tower import Tower
-from .dataset import Example, Reader
+from .dataset import DEGRADED, Example, Reader
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,6 +39,9 @@ STANDARD: dict[str, Any] = {
     "spread": True,
     "trim": True,
 }
+
+
+_WAY_OF = {copy: name for name, copy in DEGRADED.items()}
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random
     stand for the class; tiles and reduced pictures were so treated when they were cut.
     """
     rng = random_source(pixels.key, copy)
+    if copy in _WAY_OF:
+        return WAYS[_WAY_OF[copy]](pixels.rgb), rng
     if copy:
         return launder(pixels.rgb, rng, smallest_scale=SMALLEST_SCALE[view]), rng
     if view == "full" and pixels.format in _LOSSLESS and rng.random() < 0.8:
@@ -153,7 +159,8 @@ def training_views(
 ) -> list[tuple[str, np.ndarray]]:
     """Views of one copy: kinds (see `Sample`) and pixels, ``uint8 [size, size, 3]``.
 
-    Of a whole file, all that the modes ``fast`` and ``standard`` look at; of a cut, the one view that it can
+    Of a whole file, all that the modes ``fast`` and ``standard`` look at (of degraded copies the centred
+    square and two native crops); of a cut, the one view that it can
     stand for, from anywhere in a tile that is laundered here.
 
     The whole view always ends with one JPEG encoding whose blocks start at its corner, as when a file is
@@ -167,7 +174,8 @@ def training_views(
     if view in ("whole", "end"):
         ending = {"quality": WHOLE_JPEG} if copy else {"grid": WHOLE_GRID}
         return [(view, whole_view(rgb, size, interpolation, **ending).rgb)]
-    plan = ViewPlan(size, interpolation, **STANDARD)
+    looks = {**STANDARD, "spread": False, "native": 2} if copy in _WAY_OF else STANDARD
+    plan = ViewPlan(size, interpolation, **looks)
     box = looked_at(rgb, plan)
     views = [(v.kind, v.rgb) for v in make_views(rgb, plan, box)]
     wholes = [i for i, (kind, _) in enumerate(views) if kind == "whole"]

@@ -1,0 +1,71 @@
+"""An index for training of restored originals (see ../shared/tools/restore_originals.py).
+
+    python benchmarks/list_originals.py --list ../shared/corpus/originals-2.csv --restored originals-2
+    aidetect train --base aidetect-1 --index originals-2/index-train.csv --extendable -o aidetect-2
+
+Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at most
+60 pictures of one count, by SHA-256. Of the first 30 a laundered copy is made, of the first 40 reals and 24 AI
+pictures a smaller copy, and of the first 16 a rougher one (see `aidetect.detector.images.degrade`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import Counter
+from pathlib import Path
+
+from aidetect.detector.images.degrade import ROUGHER, SMALLER
+
+COLUMNS = "file label generator source repo content path copies also".split()
+CLEAN, LAUNDERED, ROUGH = 60, 30, 16
+SMALL = {"real": 40, "ai": 24}
+
+
+def file_of(row: dict[str, str]) -> str:
+    """Where `restore_originals.py` puts a picture, relative to its folder."""
+    suffix = row["format"].replace("jpeg", "jpg").replace("mpo", "jpg")
+    return f"{row['label']}/{row['source']}/{row['sha256'][:16]}.{suffix}"
+
+
+def rows(listed: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows of the index, of the pictures of a list."""
+    rank: Counter[tuple[str, str]] = Counter()
+    found = []
+    for row in sorted(listed, key=lambda row: row["sha256"]):
+        place = rank[row["repo"], row["label"]]
+        rank[row["repo"], row["label"]] += 1
+        if place >= CLEAN:
+            continue
+        chance = int(row["sha256"][:8], 16)
+        also = []
+        if place < SMALL[row["label"]]:
+            also.append(list(SMALLER)[chance % len(SMALLER)])
+        if place < ROUGH:
+            also.append(list(ROUGHER)[chance // 7 % len(ROUGHER)])
+        cells = {"file": file_of(row), "copies": str(int(place < LAUNDERED)), "also": " ".join(also)}
+        found.append({**row, **cells})
+    return found
+
+
+def main() -> None:
+    """Write the index."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--list", type=Path, required=True, help="list of originals, e.g. originals-2.csv")
+    parser.add_argument("--restored", type=Path, required=True, help="folder of restored pictures")
+    arguments = parser.parse_args()
+    with arguments.list.open(newline="", encoding="utf-8") as stream:
+        listed = [row for row in csv.DictReader(stream) if (arguments.restored / file_of(row)).exists()]
+    found = rows(listed)
+    with (arguments.restored / "index-train.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    print(f"{len(found)} pictures of {len(listed)} that were restored", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
