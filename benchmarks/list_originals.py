@@ -3,9 +3,10 @@
     python benchmarks/list_originals.py --list ../shared/corpus/originals-2.csv --restored originals-2
     aidetect train --base aidetect-1 --index originals-2/index-train.csv --extendable -o aidetect-2
 
-Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at most
-60 pictures of one count, by SHA-256. Of the first 30 a laundered copy is made, of the first 40 reals and 24 AI
-pictures a smaller copy, and of the first 16 a rougher one (see `aidetect.detector.images.degrade`).
+Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at
+most 60 pictures of one count, in the order of their hashes. Of the first 30 a laundered copy is made, of the
+first 40 reals and 24 AI pictures a smaller copy, and of the first 16 a rougher one (see
+`aidetect.detector.images.degrade`).
 """
 
 from __future__ import annotations

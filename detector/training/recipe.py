@@ -36,6 +36,8 @@ class Recipe:
         family_power: the same of large families of generators.
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
+        sure: share of other sets of repositories in which the ``ai`` threshold keeps that rate (see
+            `calibration.threshold_over_groups`).
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: of the partition of repositories into folds (see `group_folds`), recorded in the card; nothing
             else is drawn: extraction's randomness comes from the pixels, fitting has none.
@@ -59,6 +61,7 @@ class Recipe:
     laundered_whole: float = 0.5
     laundered_native: float = 0.45
     false_positive_rate: float = 0.01
+    sure: float = 0.75
     miss_rate: float = 0.1
     seed: int = 0
 
