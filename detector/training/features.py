@@ -159,9 +159,9 @@ def training_views(
 ) -> list[tuple[str, np.ndarray]]:
     """Views of one copy: kinds (see `Sample`) and pixels, ``uint8 [size, size, 3]``.
 
-    Of a whole file, all that the modes ``fast`` and ``standard`` look at (of degraded copies the centred
-    square and two native crops); of a cut, the one view that it can
-    stand for, from anywhere in a tile that is laundered here.
+    Of a whole file, all views of the modes ``fast`` and ``standard``; of its laundered and degraded copies,
+    the centred square and two native crops. Of a cut, the one view that it can stand for, from anywhere in a
+    tile that is laundered here.
 
     The whole view always ends with one JPEG encoding whose blocks start at its corner, as when a file is
     scanned. Where a reduced picture brings that encoding along, its square is cut along the blocks: cut
@@ -174,7 +174,7 @@ def training_views(
     if view in ("whole", "end"):
         ending = {"quality": WHOLE_JPEG} if copy else {"grid": WHOLE_GRID}
         return [(view, whole_view(rgb, size, interpolation, **ending).rgb)]
-    looks = {**STANDARD, "spread": False, "native": 2} if copy in _WAY_OF else STANDARD
+    looks = {**STANDARD, "spread": False, "native": 2} if copy else STANDARD
     plan = ViewPlan(size, interpolation, **looks)
     box = looked_at(rgb, plan)
     views = [(v.kind, v.rgb) for v in make_views(rgb, plan, box)]
