@@ -3,10 +3,11 @@
     python benchmarks/list_originals.py --list ../shared/corpus/originals-2.csv --restored originals-2
     aidetect train --index originals-2/index-train.csv --dtype bfloat16 --extendable -o my-model
 
-Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at most
-60 reals of one count, and 60 AI pictures of one generator there, in the order of their hashes (see ``--reals``
-and ``--ai``). Of the first half a laundered copy is made, of two thirds of the reals and two fifths of the AI
-pictures a smaller copy, and of a quarter a rougher one (see `aidetect.detector.images.degrade`).
+Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at
+most 60 reals of one count, and 60 AI pictures of one generator there, in the order of their hashes (see
+``--reals`` and ``--ai``). Of the first half a laundered copy is made, of two thirds of the reals and two
+fifths of the AI pictures a smaller copy, and of a quarter a rougher one (see
+`aidetect.detector.images.degrade`).
 """
 
 from __future__ import annotations
