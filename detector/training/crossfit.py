@@ -179,6 +179,25 @@ def both_votes(linear: Probe, kernel: Probe, x: np.ndarray) -> np.ndarray:
     return np.stack([linear.logits(x), kernel.kernel.values(x) + kernel.bias], axis=1)
 
 
+def sample_weights(
+    kind: str, rows: Sequence[Sample], examples: Sequence[Example], recipe: Recipe
+) -> np.ndarray:
+    """Weights of samples in a fit, ``[n]``: both classes count alike, large sources and families less than
+    their share, laundered copies less than clean ones.
+    """
+    seen = [examples[sample.example] for sample in rows]
+    weights = balanced_weights(
+        np.array([example.label for example in seen]),
+        [example.source for example in seen],
+        [example.group for example in seen],
+        recipe.power,
+        [family_of(example.generator) for example in seen],
+        recipe.family_power,
+    )
+    laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
+    return np.asarray(weights * np.where([sample.copy > 0 for sample in rows], laundered, 1.0))
+
+
 def fit_kind(
     kind: str,
     x: np.ndarray,
@@ -190,25 +209,13 @@ def fit_kind(
     """Fit one kind's linear and kernel probe. The weights are of these rows alone, so that both classes
     count alike in every fold and the logits of different folds can be compared.
     """
-    seen = [examples[sample.example] for sample in rows]
-    labels = np.array([example.label for example in seen])
-    weights = balanced_weights(
-        labels,
-        [example.source for example in seen],
-        [example.group for example in seen],
-        recipe.power,
-        [family_of(example.generator) for example in seen],
-        recipe.family_power,
-    )
-    l2, laundered = recipe.l2_native, recipe.laundered_native
-    if kind == "whole":
-        l2, laundered = recipe.l2_whole, recipe.laundered_whole
-    weights *= np.where([sample.copy > 0 for sample in rows], laundered, 1.0)
+    labels = np.array([examples[sample.example].label for sample in rows])
+    weights = sample_weights(kind, rows, examples, recipe)
     return fit_pair(
         x,
         labels,
         weights,
-        l2=l2,
+        l2=recipe.l2_whole if kind == "whole" else recipe.l2_native,
         components=recipe.components,
         centres=recipe.centres,
         width=recipe.width,
