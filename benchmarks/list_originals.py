@@ -6,7 +6,7 @@
 Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at
 most 60 reals of one count, and 60 AI pictures of one generator there, in the order of their hashes (see
 ``--reals`` and ``--ai``). Of the first half a laundered copy is made, of two thirds of the reals and two
-fifths of the AI pictures a smaller copy, and of a quarter a rougher one (see
+fifths of the AI pictures a smaller copy, and of a third a rougher one (see
 `aidetect.detector.images.degrade`).
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from aidetect.detector.images.degrade import ROUGHER, SMALLER
 
 COLUMNS = "file label generator source repo content path copies also".split()
-LAUNDERED, ROUGH = 1 / 2, 1 / 4
+LAUNDERED, ROUGH = 1 / 2, 1 / 3
 SMALL = {"real": 2 / 3, "ai": 2 / 5}
 
 

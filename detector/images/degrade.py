@@ -1,7 +1,8 @@
 """Degrading: single, named ways in which a picture loses quality before it reaches us.
 
 `launder` and `rework` draw long random histories. Here each way has a name, so that errors can be measured
-for it alone: smaller copies saved again, small copies enlarged, grey, coarse JPEG, a corner, a collage.
+for it alone: smaller copies saved again, small copies enlarged, grey, coarse JPEG, a corner, a collage,
+turned by a quarter.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ def bars(rgb: np.ndarray, part: float = 0.12) -> np.ndarray:
     return _saved(np.concatenate([bar, rgb, bar]), 90)
 
 
+def turned(rgb: np.ndarray, quarters: int) -> np.ndarray:
+    """Turned by quarters, anticlockwise, as a phone's sensor stores a picture that its viewer turns back."""
+    return np.ascontiguousarray(np.rot90(rgb, quarters))
+
+
 def _saved(rgb: np.ndarray, quality: int) -> np.ndarray:
     return rgb if max(rgb.shape[:2]) > LONGEST["JPEG"] else jpeg(rgb, quality)
 
@@ -92,6 +98,8 @@ ROUGHER: Mapping[str, Way] = {
     "corner": corner,
     "pair": pair,
     "bars": bars,
+    "turn-90": partial(turned, quarters=1),
+    "turn-270": partial(turned, quarters=3),
 }
 # Both. ``uint8 [height, width, 3]`` in and out.
 WAYS: Mapping[str, Way] = {**SMALLER, **ROUGHER}

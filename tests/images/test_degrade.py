@@ -45,6 +45,7 @@ def test_pictures_of_any_shape_are_degraded(name: str, shape: tuple[int, int]) -
         ("corner", (360, 240)),
         ("pair", (1200, 400)),
         ("bars", (600, 496)),
+        ("turn-90", (400, 600)),
     ],
 )
 def test_sizes(name: str, size: tuple[int, int]) -> None:
