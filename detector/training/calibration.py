@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from ..models.probe import Calibration
 from . import modelcard
 from .conditions import CUTS, MIX
 from .crossfit import Pictures
-from .evaluation import Evaluation
+from .evaluation import Evaluation, evaluate
 from .fit import platt
-from .metrics import number, roc_auc
+from .metrics import number, rate, roc_auc
 from .recipe import Recipe
 from .scoring import Scored
+
+SMALLER_COPIES = "smaller"  # all of `degrade.SMALLER` together
 
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
@@ -109,14 +113,23 @@ def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds,
     return found
 
 
-def error_rates(evaluation: Evaluation) -> dict[str, Any]:
-    """What a card says of a mode's errors: on the laundered mix, or on what there is without one."""
+def error_rates(evaluation: Evaluation, scores: Sequence[Scored]) -> dict[str, Any]:
+    """What a card says of a mode's errors: on the laundered mix, or on what there is without one.
+
+    ``false_positive_rate_at_most`` is of the condition in which most reals are called ``ai``: as they are,
+    laundered, or made smaller.
+
+    Args:
+        evaluation: errors of the scores.
+        scores: held-out scores of the mode.
+    """
     condition = modelcard.stated_condition(evaluation)
     laundering = "as they are" if condition.name == "clean" else "laundered at random"
     polished = condition.polished
     return {
         "measured_on": f"pictures of held-out repositories, {laundering}",
         "false_positive_rate": condition.fpr.to_dict(),
+        "false_positive_rate_at_most": _worst(evaluation, scores),
         "recall": condition.recall.to_dict(),
         "missed_as_real": condition.missed.to_dict(),
         "auc": number(condition.auc),
@@ -125,3 +138,16 @@ def error_rates(evaluation: Evaluation) -> dict[str, Any]:
         "polished_false_positive_rate": polished.fpr.to_dict() if polished else None,
         "by_content": {c.name: c.to_dict() for c in condition.content},
     }
+
+
+def _worst(evaluation: Evaluation, scores: Sequence[Scored]) -> dict[str, Any]:
+    pooled = evaluate(
+        [replace(one, condition=SMALLER_COPIES) for one in scores if one.condition in SMALLER],
+        evaluation.thresholds,
+    )
+    found = {**evaluation.conditions, **pooled.conditions}
+    names = [name for name in ("clean", MIX, CUTS, SMALLER_COPIES) if name in found and found[name].fpr.n]
+    if not names:
+        return {"condition": None, **rate(0, 0).to_dict()}
+    worst = max(names, key=lambda name: found[name].fpr.value)
+    return {"condition": worst, **found[worst].fpr.to_dict()}

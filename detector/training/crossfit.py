@@ -41,7 +41,7 @@ class Pictures:
         examples: one representative example a row.
         copies: copy number, 0 for clean.
         logits: ``[n]`` each, NaN where the picture has none: ``whole``, of the centred square; ``spread``,
-            the mean of the squares that are taken in its place of a picture far from square, else as
+            the mean of the squares that replace it where a picture is far from square, else as
             ``whole``; ``native``, the mean of its crops.
         crops, squares: how many native crops and how many squares beside the centred one each row's logits
             are means of, ``[n]``.
@@ -105,8 +105,8 @@ def held_out(
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
         x = cache.rows([s.key for s in mine], used)
         fitted = in_fit(mine, examples, recipe.crops)
-        # Folds share out what is fitted; every other view is of a group that has such. Reworked copies do not
-        # count: models with and without them are measured by the same folds.
+        # Folds are made from the fitted views; every other view belongs to a group that has some. Reworked
+        # copies do not count, so that models with and without them have the same folds.
         reworked = [condition_of(examples[s.example], s.copy) == REWORK for s in mine]
         known = np.flatnonzero(fitted & ~np.array(reworked))
         names = [groups[i] for i in known]
@@ -158,7 +158,7 @@ def in_fit(samples: Sequence[Sample], examples: Sequence[Example], crops: int) -
 
 
 def mean_logit(logits: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> float:
-    """Mean of the logits of the first of these kinds that there are any of, else NaN."""
+    """Mean of the logits of the first of these kinds that is present; NaN without any."""
     return next((float(np.mean(logits[kind])) for kind in kinds if kind in logits), float("nan"))
 
 

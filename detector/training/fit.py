@@ -220,7 +220,7 @@ def reduced(
 def principal(
     features: np.ndarray, weights: np.ndarray, components: int
 ) -> tuple[Standard, np.ndarray, np.ndarray | None]:
-    """Standardised features on their leading principal components, and what leads back.
+    """Standardised features on their leading principal components, and the way back.
 
     Args:
         features: ``[n, d]``, any float dtype.

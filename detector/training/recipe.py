@@ -22,10 +22,10 @@ class Recipe:
 
     Attributes:
         l2_whole, l2_native: penalty of the logistic regression on each kind of view.
-        class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes look at, from
+        class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes use, from
             and up to, as shares of the tower's depth.
         emphasis_whole, emphasis_native: what three groups of standardised features are multiplied by: class
-            tokens of the earlier blocks looked at, of the last quarter of the tower, and patch means.
+            tokens of the earlier blocks, of the last quarter of the tower, and patch means.
         components: principal components of the features that are kept.
         centres, width, ridge: of the kernel probe, a support vector machine (see `fit_pair`).
         share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
@@ -40,7 +40,7 @@ class Recipe:
             `calibration.threshold_over_groups`).
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: of the partition of repositories into folds (see `group_folds`), recorded in the card; nothing
-            else is drawn: extraction's randomness comes from the pixels, fitting has none.
+            else is random: extraction is seeded by the pixels, and fitting has no randomness.
     """
 
     l2_whole: float = 0.3
@@ -66,7 +66,7 @@ class Recipe:
     seed: int = 0
 
     def tokens(self, blocks: int) -> np.ndarray:
-        """Which tokens of a view the probes look at: ``[2 * blocks]``, dtype ``bool``, class tokens first."""
+        """Which tokens of a view the probes use: ``[2 * blocks]``, dtype ``bool``, class tokens first."""
         used = np.zeros(2 * blocks, bool)
         for start, (low, high) in ((0, self.class_blocks), (blocks, self.mean_blocks)):
             used[start + round(low * blocks) : start + round(high * blocks)] = True
@@ -80,7 +80,7 @@ class Recipe:
         return np.repeat(each[self.tokens(blocks)], width)
 
     def features(self, blocks: int) -> str:
-        """What a card says of the tokens that the probes look at."""
+        """The card's text on the tokens that the probes use."""
         spans = [
             f"{round(low * blocks) + 1} to {round(high * blocks)}"
             for low, high in (self.class_blocks, self.mean_blocks)
