@@ -1,4 +1,4 @@
-"""The detector: a stream of sources in, a stream of records out, in the same order."""
+"""The detector: takes a stream of sources and gives a stream of records in the same order."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .resources import pool, trim
 from .resultcache import ResultCache
 from .versions import library_versions, tool
 
-# Images after which freed memory is handed back: large arrays of many sizes leave the heap in pieces.
+# After so many images freed memory goes back to the system: large arrays of many sizes fragment the heap.
 _TRIM_EVERY = 16
-# Results of distinct pictures remembered, so that repeated pixels are computed once.
+# Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
 
 
@@ -40,10 +40,10 @@ class Detector:
 
     Args:
         model: a loaded model.
-        device: where and in which number format its tower runs.
-        mode: ``fast``, ``standard`` or ``thorough``: which views are looked at.
-        batch_size: views a forward pass; ``None`` for 8 on the CPU and 64 elsewhere.
-        workers: threads that read and decode; ``None`` for one a core, four at the most.
+        device: the device and number format that the tower runs with.
+        mode: ``fast``, ``standard`` or ``thorough``; it decides which views are scored.
+        batch_size: views per forward pass; ``None`` means 8 on the CPU and 64 elsewhere.
+        workers: threads that read and decode; ``None`` means one per core, at most four.
         max_pixels: pictures with more pixels are refused before decoding.
         frames: at most this many frames of an animation are scored; the highest logit counts.
     """
@@ -74,7 +74,10 @@ class Detector:
 
     @property
     def identity(self) -> str:
-        """All that may move a score besides pixels, as text: model, views, device, this tool, libraries."""
+        """Everything besides pixels that can change a score: tool, model, views, device, libraries.
+
+        As JSON text.
+        """
         plan = [getattr(self.plan, name) for name in self.plan.__dataclass_fields__]
         device = [self.device.name, self.device.dtype_name]
         parts = [tool(), self.model.card.sha256, self.mode, plan, device, library_versions()]
@@ -84,7 +87,7 @@ class Detector:
     def load(
         cls, model: str = DEFAULT_MODEL, device: str = "auto", mode: str = "standard", **options: int
     ) -> Detector:
-        """Load a model by name or path, hashes verified, onto a device.
+        """Load a model by name or path onto a device, after verifying its hashes.
 
         Args:
             model: a model's name or the path of its folder.
@@ -94,12 +97,12 @@ class Detector:
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
-            AidetectError: the device is not usable.
+            AidetectError: the device cannot be used.
         """
         return cls(load_model(model), choose(device), mode, **options)
 
     def reading(self, logit: float) -> tuple[float, str]:
-        """The calibrated probability and the verdict that follow from a raw logit."""
+        """The calibrated probability and the verdict for a raw logit."""
         probability = self.calibration.probability(logit)
         return probability, self.thresholds.verdict(probability)
 
@@ -107,11 +110,11 @@ class Detector:
         """Score images.
 
         Args:
-            images: each a file's path, an encoded image's bytes, or an RGB array
-                ``[height, width, 3]`` of dtype ``uint8``.
+            images: paths of files, bytes of encoded images, or RGB arrays ``[height, width, 3]`` of
+                dtype ``uint8``.
 
         Returns:
-            One record an image, in order. A bad image gives a record of status ``error``.
+            One record per image, in order. An image that cannot be read gives a record of status ``error``.
         """
         return list(self.stream(_source(image) for image in images))
 
@@ -124,15 +127,15 @@ class Detector:
         cache: ResultCache | None = None,
         extras: Extras | None = None,
     ) -> Iterator[Record]:
-        """Score sources as they come; records follow in the same order, each as soon as it is done.
+        """Score sources as they arrive. Records keep their order; each is yielded as soon as it is ready.
 
         Args:
-            sources: what to score; consumed a little ahead of the records.
-            fetch: limits for http(s) addresses.
+            sources: what to score; read slightly ahead of the records.
+            fetch: limits for http(s) URLs.
             stdin: where a source of kind ``stdin`` is read from.
-            remember: compute equal pixels once.
-            cache: results of earlier runs; what this run computes is kept there before it is yielded.
-            extras: what to tell besides scores.
+            remember: compute equal pixels only once.
+            cache: results of earlier runs; new results are stored in it before they are yielded.
+            extras: what to report besides scores.
         """
         waiting: deque[Prepared] = deque()
         batch: list[tuple[Result, View]] = []
@@ -161,10 +164,10 @@ class Detector:
                     prepared = futures.popleft().result()
                     self._enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
-                # A batch that is not full runs all the same when nothing else is ready to fill it.
+                # A partial batch runs when nothing else is ready to fill it.
                 if len(batch) >= self.batch_size or (batch and not ready):
                     taken, batch[: self.batch_size] = batch[: self.batch_size], []
-                    self._run(taken)  # may make the batch size smaller
+                    self._run(taken)  # may reduce the batch size
                 while waiting and waiting[0].done:
                     yield self._finish(waiting.popleft(), cache)
                     finished += 1
@@ -212,10 +215,10 @@ class Detector:
             result.seconds += share
 
     def _features(self, views: np.ndarray) -> np.ndarray:
-        """Features of a batch; halves the batch for good when memory runs out.
+        """Features of a batch. When memory runs out, the batch size is halved for the rest of the run.
 
-        On a GPU a short batch is filled up, so that every picture goes through the same kernels
-        whatever its neighbours.
+        On a GPU a short batch is padded to full size. So the same kernels compute every picture, and its
+        score does not depend on its neighbours.
         """
         parts: list[np.ndarray] = []
         at = 0

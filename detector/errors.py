@@ -1,14 +1,14 @@
-"""Errors of the detector. Each message is one line that a person can act on."""
+"""Errors of the detector. Each message is one line that says what is wrong and what to do."""
 
 from __future__ import annotations
 
 
 class AidetectError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of all errors that this package raises deliberately."""
 
 
 class InputError(AidetectError):
-    """One input could not be read or decoded; the others are not affected.
+    """One input could not be read or decoded. Other inputs are not affected.
 
     Attributes:
         kind: a stable slug, e.g. ``not_found``, ``not_an_image``, ``truncated``, ``too_large``.
@@ -20,4 +20,4 @@ class InputError(AidetectError):
 
 
 class ModelError(AidetectError):
-    """The model is missing, damaged, or does not match its card. Nothing may be scored with it."""
+    """The model is missing, damaged, or does not match its card. It must not be used for scoring."""

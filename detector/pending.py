@@ -1,4 +1,4 @@
-"""Work under way: frames cut out of one source, waiting for the logits of their views."""
+"""Work in progress: the frames of a source while their views wait for logits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .resultcache import ResultCache
 
 @dataclass
 class Result:
-    """Logits of one distinct picture's views; empty until its batch has run.
+    """Logits of the views of one distinct picture; empty until its batch has run.
 
     Attributes:
         kinds, boxes: of the views, as in `View`.
-        logits: one a view.
-        families: log-probabilities of generator families, one array a view, where the model has them.
-        seconds: spent on it in forward passes.
+        logits: one per view.
+        families: log-probabilities of generator families, one array per view; empty without attribution.
+        seconds: time spent on it in forward passes.
         kept: whether it came from the result cache.
     """
 
@@ -38,20 +38,20 @@ class Result:
         return len(self.logits) == len(self.kinds)
 
     def to_data(self) -> dict[str, Any]:
-        """As JSON data; floats come back from it bit by bit."""
+        """The result as JSON data. `from_data` restores every float exactly."""
         families = [[float(value) for value in vector] for vector in self.families]
         return {"kinds": self.kinds, "boxes": self.boxes, "logits": self.logits, "families": families}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Result:
-        """Back from `to_data`."""
+        """The result that `to_data` gave this data for."""
         boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
         return cls(data["kinds"], boxes, data["logits"], [np.array(v) for v in data["families"]], kept=True)
 
 
 @dataclass
 class Frame:
-    """A decoded frame, or a re-encoding of one: what a record says of it, its views, and their result."""
+    """A decoded frame, or a re-encoding of one, with its views and their result."""
 
     key: str
     sha256: str
@@ -61,13 +61,13 @@ class Frame:
     frame: int
     frames: int
     warnings: list[str]
-    reencoding: str = ""  # of which this is the picture, or "" for the frame itself
+    reencoding: str = ""  # name of the re-encoding, or "" for the frame itself
     views: list[View] = field(default_factory=list)
     thumbnail: bytes | None = None
     result: Result | None = None
 
     def to_data(self) -> dict[str, Any]:
-        """What a second scan needs of it, as JSON data."""
+        """What the cache stores for a second scan, as JSON data."""
         return {name: getattr(self, name) for name in _FIELDS}
 
 
@@ -76,12 +76,12 @@ _FIELDS = ("key", "sha256", "width", "height", "format", "frame", "frames", "war
 
 @dataclass
 class Prepared:
-    """One source, read and cut: its record so far, its frames, and the results that it has to pay for."""
+    """One source, read and cut into views: its record so far, its frames, and the results new with it."""
 
     record: Record
     frames: list[Frame]
     file: str | None = None  # key of the file in the result cache
-    charge: list[Result] = field(default_factory=list)
+    charge: list[Result] = field(default_factory=list)  # results whose computing time counts for this record
 
     @property
     def done(self) -> bool:
@@ -91,11 +91,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Extras:
-    """What a scan tells besides scores; none of it moves a logit.
+    """What a scan reports besides scores. None of it changes a logit.
 
     Attributes:
-        stability: score re-encodings too; a verdict that does not outlive them becomes ``uncertain``.
-        evidence: say what metadata and watermarks claim.
+        stability: also score re-encodings; a verdict that does not survive them becomes ``uncertain``.
+        evidence: report what metadata and watermarks say.
         thumbnail: longest side of a small JPEG kept with each record, in pixels; 0 for none.
     """
 
@@ -105,7 +105,7 @@ class Extras:
 
 
 def kept_frames(cache: ResultCache, file: str) -> list[Frame]:
-    """What a file held, when every score of it is at hand; else nothing."""
+    """The frames of a file from the result cache if all their scores are in it, else an empty list."""
     frames = [Frame(**data) for data in cache.frames(file) or []]
     for frame in frames:
         frame.result = kept_result(cache, frame.key)
@@ -113,6 +113,6 @@ def kept_frames(cache: ResultCache, file: str) -> list[Frame]:
 
 
 def kept_result(cache: ResultCache, key: str) -> Result | None:
-    """What an earlier run computed for a picture."""
+    """What an earlier run computed for a picture, or ``None``."""
     data = cache.scores(key)
     return None if data is None else Result.from_data(data)

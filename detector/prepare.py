@@ -1,4 +1,4 @@
-"""Preparing a source: read, decoded, cut into views; what a worker thread does before the tower is asked."""
+"""Preparing a source in a worker thread: read it, decode it, cut its views."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from .record import Record
 from .resources import PixelGate
 from .resultcache import ResultCache
 
-# Pixels that may be decoded at the same time; a larger picture is decoded alone.
+# Pixels that may be decoded at the same time. A larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
 
 
 @dataclass
 class Preparer:
-    """Prepares the sources of one stream; its threads share it.
+    """Prepares the sources of one stream. Its threads share one instance.
 
     Attributes:
         plan: which views are cut.
-        thresholds: what records state.
+        thresholds: those stated in the records.
         max_pixels, frames: as for `Detector`.
-        fetcher: reads http(s) addresses.
+        fetcher: reads http(s) URLs.
         stdin: where a source of kind ``stdin`` is read from.
         cache: results of earlier runs.
-        extras: what to tell besides scores.
+        extras: what to report besides scores.
     """
 
     plan: ViewPlan
@@ -52,7 +52,7 @@ class Preparer:
     _gate: PixelGate = field(default_factory=lambda: PixelGate(_DECODING_AT_ONCE))
 
     def prepare(self, source: Source) -> Prepared:
-        """Read, decode and cut one source. Input that cannot be read or decoded gives an error record."""
+        """Read and decode one source and cut its views. If that fails, the record has status ``error``."""
         start = time.perf_counter()
         record = Record(source.name, thresholds=self.thresholds)
         prepared = Prepared(record, [])
@@ -71,11 +71,11 @@ class Preparer:
                     prepared.file = (
                         f"{record.file_sha256}:{self.max_pixels}:{self.frames}:{self.extras.stability}"
                     )
-                    # Evidence and thumbnails are not kept: they need the pixels each time.
+                    # Evidence and thumbnails are not in the cache: they need the pixels each time.
                     if not (self.extras.evidence or self.extras.thumbnail):
                         prepared.frames = kept_frames(self.cache, prepared.file)
                 if prepared.frames:
-                    prepared.file = None  # nothing new to keep of it
+                    prepared.file = None  # nothing new to store
                 else:
                     with self._gate.hold(min(size(data), self.max_pixels)):
                         for pixels in decode(data, max_pixels=self.max_pixels, frames=self.frames):
@@ -92,7 +92,7 @@ class Preparer:
         return prepared
 
     def _cut(self, pixels: Pixels) -> list[Frame]:
-        """A decoded frame, and the re-encodings of it that were asked for, with their views."""
+        """A decoded frame and, with ``--stability``, its re-encodings, each with its views."""
         frame = self._frame(pixels)
         if self.extras.thumbnail:
             frame.thumbnail = thumbnail(pixels.rgb, self.extras.thumbnail)

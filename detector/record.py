@@ -1,4 +1,4 @@
-"""Records: what is said of one image, and of a whole run, in documented fields."""
+"""Records: the result for one image, in documented fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMA = "https://aidetect.invalid/schema/report-1.json"
 
 @dataclass(frozen=True)
 class ViewScore:
-    """One view's part in a score: its kind, box (left, upper, right, lower) and probe logit."""
+    """One view of a score: its kind, box (left, upper, right, lower; in pixels) and probe logit."""
 
     kind: str
     box: tuple[int, int, int, int]
@@ -24,32 +24,32 @@ class ViewScore:
 
 @dataclass
 class Record:
-    """What is known of one input.
+    """The result for one input.
 
     Attributes:
         input: the input as given or found.
         status: ``ok`` or ``error``.
         error: ``{"type", "message"}`` or ``None``.
-        file_sha256, file_bytes: of the bytes read; ``None`` when they could not be.
-        pixels_sha256: SHA-256 of the decoded RGB bytes of the frame that the score is of.
+        file_sha256, file_bytes: of the bytes read; ``None`` if they could not be read.
+        pixels_sha256: SHA-256 of the decoded RGB bytes of the frame that was scored.
         width, height: of that frame, in pixels.
         format: container format found in the bytes.
-        frame, frames: index of the frame scored highest, and how many the container has.
-        logit: raw logit; positive speaks for AI.
+        frame, frames: index of the frame with the highest logit, and how many the container has.
+        logit: raw logit; positive means AI.
         probability: calibrated probability, 0..1, for a prior of one half.
-        generators: probabilities of generator families, highest first; ``None`` when the model has no
+        generators: probabilities of generator families, highest first; ``None`` if the model has no
             attribution. Their sum is at most ``probability``.
         verdict: ``ai``, ``uncertain`` or ``real``.
         thresholds: the probabilities that separate the verdicts.
-        views: per-view logits of that frame.
-        warnings: slugs with a text each.
-        stability: how the verdict fared under re-encodings, or ``None`` when that was not asked for.
-        evidence: what metadata and watermarks say, never part of the score; ``None`` when not asked for.
-        accepted: ``{"reason", "date"}`` of the baseline entry that covers these pixels, or ``None``.
-        finding: whether it counts against ``--fail-on`` (or, without one, has the verdict ``ai``).
-        cached: whether the score came from the result cache; bit-equal to what was computed then.
-        thumbnail: a small JPEG of the frame scored, when asked for; never part of `to_dict`.
-        milliseconds: reading, decoding and this image's share of the forward passes.
+        views: logits of that frame's views.
+        warnings: each a slug, a colon and a text.
+        stability: how the verdict changed under re-encoding; ``None`` if not requested.
+        evidence: what metadata and watermarks say, never part of the score; ``None`` if not requested.
+        accepted: ``{"reason", "date"}`` of the baseline entry with these pixels, or ``None``.
+        finding: whether it counts for ``--fail-on`` (without that option: whether the verdict is ``ai``).
+        cached: whether the score came from the result cache; it is bit-equal to the computed one.
+        thumbnail: a small JPEG of the scored frame, if requested; not part of `to_dict`.
+        milliseconds: time for reading, decoding and this image's share of the forward passes.
     """
 
     input: str
@@ -79,7 +79,7 @@ class Record:
     milliseconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON data, by the shipped schema."""
+        """The record as JSON data that follows the shipped schema."""
         data = {
             "input": printable(self.input),
             "input_base64": raw_name(self.input),
@@ -126,12 +126,12 @@ def printable(name: str) -> str:
 
 
 def raw_name(name: str) -> str | None:
-    """Base64 of a name's bytes when they are not UTF-8, so that it can be found again; else ``None``."""
+    """Base64 of a name's bytes if they are not UTF-8, so that the file can be found again; else ``None``."""
     if not _has_raw_bytes(name):
         return None
     try:
         return base64.b64encode(os.fsencode(name)).decode("ascii")
-    except UnicodeEncodeError:  # surrogates that stand for no byte: no file bears such a name
+    except UnicodeEncodeError:  # surrogates that stand for no byte: no file has such a name
         return None
 
 

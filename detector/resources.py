@@ -1,4 +1,4 @@
-"""Bounds on what a long run takes: pixels decoded at once, reading threads, freed memory."""
+"""Limits for long runs: pixels decoded at once, reading threads, freed memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 
 def trim() -> None:
-    """Hand freed memory back to the system, where the C library can."""
+    """Return freed memory to the system, if the C library can."""
     give_back = _malloc_trim()
     if give_back is not None:
         give_back(0)
 
 
 class PixelGate:
-    """Bounds the pixels being decoded at the same time."""
+    """Limits how many pixels are decoded at the same time."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -35,7 +35,7 @@ class PixelGate:
 
     @contextlib.contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
-        """Wait until so many pixels may be decoded beside the others; more than all wait to be alone."""
+        """Wait until so many pixels fit the limit. A picture above the limit waits until it is alone."""
         with self._changed:
             self._changed.wait_for(lambda: self._used == 0 or self._used + pixels <= self._capacity)
             self._used += pixels
@@ -49,7 +49,7 @@ class PixelGate:
 
 @contextlib.contextmanager
 def pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that does not wait for queued work when its user stops early."""
+    """A thread pool that drops queued work when its user stops early."""
     threads = ThreadPoolExecutor(workers, thread_name_prefix="aidetect-read")
     try:
         yield threads

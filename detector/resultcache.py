@@ -1,9 +1,9 @@
-"""The result cache: scores of pixels seen before, so that a second scan only reads and hashes.
+"""The result cache: scores of earlier runs, so that a second scan only reads and hashes.
 
-One SQLite file for all models and all processes of a user. It holds hashes and scores, no names and no
-pictures. Scores are kept under the pixels' hash, the model's hash and everything else that may move them;
-what was decoded from a file is kept under the file's hash. Every result is committed before it is
-reported, so a process may be killed at any moment; a cache that fails is passed over, never trusted.
+It is one SQLite file for all models and all processes of a user. It holds hashes and scores, no names and no
+pictures. The key of a score covers the pixels' hash, the model's hash and everything else that can change the
+score. The key of a file's frames covers the file's hash. Every result is committed before it is reported, so
+a process may be killed at any moment. If the cache fails, the run continues without it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _DAY = 86400.0
 
 
 def default_path() -> Path:
-    """Where results are kept: in ``AIDETECT_CACHE_DIR``, else in the user's cache folder."""
+    """The cache's path: in ``AIDETECT_CACHE_DIR`` if set, else in the user's cache folder."""
     folder = os.environ.get("AIDETECT_CACHE_DIR") or platformdirs.user_cache_dir("aidetect")
     return Path(folder) / "results.sqlite"
 
 
 class ResultCache:
-    """Scores and decoded files of earlier runs; used by several threads and processes at once.
+    """Scores and decoded frames of earlier runs. Several threads and processes may use it at once.
 
     Args:
-        path: the SQLite file; made when missing.
+        path: the SQLite file; created if missing.
         model: the model's name, for `info`.
-        identity: everything that may move a score besides pixels (see `Detector.identity`).
-        on_failure: called once, with a message, when the cache fails; it then finds and keeps nothing.
+        identity: everything besides pixels that can change a score (see `Detector.identity`).
+        on_failure: called once, with a message, if the cache fails. After that it finds and stores nothing.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class ResultCache:
             self._fail(error)
 
     def scores(self, pixels: str) -> dict[str, Any] | None:
-        """What was computed for a picture.
+        """The scores of a picture.
 
         Args:
             pixels: its `Pixels.key`.
 
         Returns:
-            ``{"kinds", "boxes", "logits", "families"}`` as `put` was given them, or ``None``.
+            ``{"kinds", "boxes", "logits", "families"}`` as passed to `put`, or ``None``.
         """
         found: dict[str, Any] | None = self._get("SELECT data FROM scores WHERE key=?", pixels)
         return found
 
     def frames(self, file: str) -> list[dict[str, Any]] | None:
-        """What was decoded from a file.
+        """The frames decoded from a file.
 
         Args:
             file: its SHA-256, with the options it was decoded with.
 
         Returns:
-            One object a frame, as `put` was given them, or ``None``.
+            One object per frame as passed to `put`, or ``None``.
         """
         found: list[dict[str, Any]] | None = self._get("SELECT data FROM files WHERE key=?", file)
         return found
@@ -87,11 +87,11 @@ class ResultCache:
         frames: list[dict[str, Any]],
         scores: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Keep what a file held and what its pictures scored; committed before this returns.
+        """Store the frames of a file and the scores of its pictures. They are committed on return.
 
         Args:
-            file: key of the file, or ``None`` for pictures that came from none.
-            frames: JSON data, one object a frame.
+            file: key of the file, or ``None`` for pictures without a file.
+            frames: JSON data, one object per frame.
             scores: JSON data by `Pixels.key`.
         """
         now = time.time()
@@ -136,17 +136,17 @@ class ResultCache:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
         self._db = None
-        self._on_failure(f"the cache {self.path} cannot be used ({error}); going on without it")
+        self._on_failure(f"the cache {self.path} cannot be used ({error}); continuing without it")
 
 
 def info(path: Path) -> dict[str, Any]:
     """What a cache holds: ``{"path", "bytes", "pictures", "files", "models", "oldest", "newest"}``.
 
     ``models`` counts pictures by model name; ``oldest`` and ``newest`` are seconds since the epoch, or
-    ``None`` when it is empty.
+    ``None`` for an empty cache.
 
     Raises:
-        AidetectError: it is damaged or cannot be read.
+        AidetectError: the cache is damaged or cannot be read.
     """
     found: dict[str, Any] = {"path": str(path), "bytes": 0, "pictures": 0, "files": 0, "models": {}}
     found |= {"oldest": None, "newest": None}
@@ -165,23 +165,24 @@ def info(path: Path) -> dict[str, Any]:
             ).fetchone()
     except (sqlite3.Error, OSError) as error:
         raise AidetectError(
-            f"the cache {path} cannot be read ({error}); aidetect cache clear empties it"
+            f"the cache {path} cannot be read ({error}); to empty it: aidetect cache clear"
         ) from None
     found["bytes"] = sum(part.stat().st_size for part in _parts(path) if part.exists())
     return found
 
 
 def clear(path: Path, older_than_days: float | None = None) -> int:
-    """Remove results, while other processes may be using the cache.
+    """Remove results. Other processes may use the cache meanwhile. A damaged cache is deleted.
 
     Args:
-        older_than_days: keep younger ones; ``None`` to remove all. A damaged cache is removed whole.
+        path: the cache's SQLite file.
+        older_than_days: remove only results older than this; ``None`` to remove all.
 
     Returns:
-        How many pictures' scores were removed.
+        The number of pictures whose scores were removed.
 
     Raises:
-        AidetectError: it cannot be written.
+        AidetectError: the cache cannot be written.
     """
     if not path.exists():
         return 0
@@ -210,7 +211,7 @@ def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=60, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL")
-        # In WAL mode this loses nothing when a process dies; only a power cut may cost the last results.
+        # In WAL mode nothing is lost when a process dies. A power cut can lose the last results.
         db.execute("PRAGMA synchronous=NORMAL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version not in (0, _SCHEMA):

@@ -1,4 +1,4 @@
-"""Which version of this tool and of its libraries is running."""
+"""Versions of this tool and of its libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def version() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of everything that may move a score in its last digits."""
+    """Versions of all libraries that can change the last digits of a score."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 

@@ -159,7 +159,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(run: Any, folder: Path, mo
     monkeypatch.setenv("AIDETECT_CACHE_DIR", str(folder / "a.png" / "below-a-file"))
     result = run(folder / "a.png")
     assert result.exit_code == 0
-    assert "going on without it" in result.stderr
+    assert "continuing without it" in result.stderr
 
 
 def test_a_cache_of_another_version_is_left_alone(tmp_path: Path) -> None:

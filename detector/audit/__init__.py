@@ -1,1 +1,1 @@
-"""What makes a result checkable: reports, logs, baselines, proofs, self-tests."""
+"""What makes results verifiable: reports, logs, baselines, proofs, self-tests."""

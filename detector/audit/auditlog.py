@@ -1,8 +1,8 @@
-"""The audit log: JSON Lines in which each line carries the SHA-256 of the line before it.
+"""The audit log: JSON Lines in which each line holds the SHA-256 of the line before it.
 
-A line that was changed, removed or moved breaks the chain. Each line ends with the SHA-256 of its own
-content, so that a change of the last line shows too. Whoever rewrites every line after a change can make a
-chain that holds: the hash of the last line, kept elsewhere, shows that as well.
+A changed, removed or moved line breaks the chain. Each line also ends with the SHA-256 of its own content, so
+a change to the last line is found too. Whoever rewrites all lines from a change on can make a valid chain.
+The hash of the last line, kept elsewhere, reveals that.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TAIL_BYTES = 79
 
 
 class AuditLog:
-    """Appends events to a log; several processes may append to one log at once.
+    """Appends events to a log. Several processes may append to one log at once.
 
     Args:
-        path: the log; made when missing.
+        path: the log; created if missing.
 
     Raises:
-        AidetectError: it cannot be written.
+        AidetectError: the log cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,18 +42,18 @@ class AuditLog:
             self._file = os.fdopen(handle, "r+b", buffering=0)
         except OSError as error:
             raise AidetectError(f"cannot write the log {path}: {error.strerror}") from None
-        # Size of the file after our last line, and that line's hash and number.
+        # Size of the file after our last line, and the hash and number of that line.
         self._end, self._previous, self._sequence = -1, FIRST, 0
 
     def append(self, event: str, data: dict[str, Any]) -> None:
-        """Append one line, handed to the system before this returns.
+        """Append one line. The system has it when this returns.
 
         Args:
             event: ``start``, ``record`` or ``end``.
-            data: JSON data; the names ``sequence previous time event sha256`` are taken.
+            data: JSON data; the names ``sequence previous time event sha256`` are reserved.
 
         Raises:
-            AidetectError: it cannot be written, e.g. because the disk is full.
+            AidetectError: the line cannot be written, e.g. because the disk is full.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         try:
@@ -72,21 +72,21 @@ class AuditLog:
                 line = f'{body[:-1]}, "sha256": "{sha256}"}}'.encode()
                 whole = (b"\n" if broken else b"") + line + b"\n"
                 if self._file.write(whole) != len(whole):
-                    raise OSError(0, "the line could not be written whole")
+                    raise OSError(0, "only a part of the line could be written")
                 self._end = size + len(whole)
                 self._previous, self._sequence = hashlib.sha256(line).hexdigest(), number
         except OSError as error:
             raise AidetectError(f"cannot write the log {self.path}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Put everything on the disk and close the file."""
+        """Write everything to disk and close the file."""
         with contextlib.suppress(OSError):
             os.fsync(self._file.fileno())
         self._file.close()
 
 
 def _last_line(stream: BinaryIO, size: int) -> tuple[str, int, bool]:
-    """Hash and sequence number of the last line, and whether it was cut off while being written."""
+    """Hash and sequence number of the last line, and whether it is incomplete."""
     if size == 0:
         return FIRST, 0, False
     block = 1 << 16
@@ -100,7 +100,7 @@ def _last_line(stream: BinaryIO, size: int) -> tuple[str, int, bool]:
     broken = lines[-1] != b""
     last = lines[-1] if broken else lines[-2]
     sequence = _sequence(last)
-    if sequence is None:  # a fragment; it takes the number after its predecessor's
+    if sequence is None:  # an incomplete line gets the number after the line before it
         before = _sequence(lines[-2 if broken else -3]) if len(lines) > 2 - broken else None
         sequence = (before or 0) + 1
     return hashlib.sha256(last).hexdigest(), sequence, broken
@@ -118,7 +118,7 @@ def _sequence(line: bytes) -> int | None:
 def _locked(stream: BinaryIO) -> Iterator[None]:
     try:
         import fcntl
-    except ImportError:  # not on this system: one writer at a time is up to the user
+    except ImportError:  # no file locks on this system: only one process may write
         yield
         return
     fcntl.flock(stream, fcntl.LOCK_EX)
@@ -130,14 +130,14 @@ def _locked(stream: BinaryIO) -> Iterator[None]:
 
 @dataclass
 class LogReport:
-    """What a check of a log found.
+    """The result of checking a log.
 
     Attributes:
-        lines: lines read.
-        runs, finished: scans that began, and those of them that came to their end.
-        head: SHA-256 of the last line; kept elsewhere, it shows later that nothing up to it was rewritten.
+        lines: number of lines.
+        runs, finished: number of scans that started, and of those that finished.
+        head: SHA-256 of the last line. Kept elsewhere, it shows later that nothing up to it was rewritten.
         problems: what breaks the chain, one sentence each, in the order of lines.
-        notes: what is worth knowing and breaks nothing.
+        notes: what does not break the chain but should be known.
     """
 
     lines: int = 0
@@ -152,7 +152,8 @@ def verify_log(path: Path, head: str | None = None) -> LogReport:
     """Check a log's chain.
 
     Args:
-        head: hash of a line noted earlier; that it is no longer there is a problem.
+        path: the log.
+        head: hash of a line, noted earlier. It is a problem if no line has it.
 
     Raises:
         AidetectError: the log cannot be read.
@@ -169,7 +170,7 @@ def _verify(stream: BinaryIO, head: str | None) -> LogReport:
     expected, sequence = FIRST, 0
     open_runs: dict[str, int] = {}
     seen = head is None
-    fragment = ""  # of a line that a later run may say it found broken off
+    fragment = ""  # message about an incomplete line, until the next line says whether a run noticed it
     for number, raw in enumerate(stream, 1):
         line = raw.removesuffix(b"\n")
         report.lines = number
@@ -182,7 +183,7 @@ def _verify(stream: BinaryIO, head: str | None) -> LogReport:
             fragment = ""
         if data is None:
             sequence += 1
-            fragment = f"line {number}: broken off in the middle ({len(line)} bytes)"
+            fragment = f"line {number}: incomplete ({len(line)} bytes)"
         else:
             found = data["sequence"]
             if data["previous"] != expected:
@@ -192,18 +193,18 @@ def _verify(stream: BinaryIO, head: str | None) -> LogReport:
             if not _own_hash_holds(line):
                 report.problems.append(f"line {number}: its content was changed")
             if raw == line:
-                report.problems.append(f"line {number}: the tail is cut off (no line break at the end)")
+                report.problems.append(f"line {number}: the end is cut off (no line break)")
             _follow_runs(report, data, number, open_runs)
             sequence = found
         expected = sha256
     if fragment:
-        report.problems.append(f"{fragment}: the tail is cut off")
+        report.problems.append(f"{fragment}: the end is cut off")
     report.head = expected
     if open_runs:
         numbers = ", ".join(str(n) for n in open_runs.values())
         report.notes.append(
-            f"no end is recorded for the scan begun in line {numbers}: it was stopped, is still running, or "
-            "the tail of this log was cut off"
+            f"no end is recorded for the scan that started in line {numbers}: it was stopped, is still "
+            "running, or the end of this log was cut off"
         )
     if not seen:
         report.problems.append(f"no line has the hash {head}: the log was rewritten or cut before it")
@@ -222,7 +223,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _broken(number: int, found: int, before: int) -> str:
     if found == before + 1:
-        return f"line {number}: it does not follow from the line before, which was changed"
+        return f"line {number}: it does not match the line before, which was changed"
     if found > before + 1:
         if found == before + 2:
             return f"line {number}: the line numbered {before + 1} is missing before it"

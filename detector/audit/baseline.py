@@ -1,4 +1,4 @@
-"""Baselines: findings that people have accepted, known by their pixels, so that they fail no run again."""
+"""Baselines: accepted findings, identified by their pixels, which no longer fail a run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Accepted:
     """One accepted finding.
 
     Attributes:
-        pixels_sha256: SHA-256 of the decoded pixels, as a record gives it: renaming or re-packing the
-            picture changes nothing, touching one pixel makes it a new finding.
+        pixels_sha256: SHA-256 of the decoded pixels, as in a record. Renaming or re-packing the picture does
+            not change it. A single changed pixel makes a new finding.
         reason: why it was accepted.
-        date: the day it was, ``YYYY-MM-DD``.
-        input: what the picture was called then.
-        verdict, probability: as they were then.
+        date: the day it was accepted, ``YYYY-MM-DD``.
+        input: the picture's name at that time.
+        verdict, probability: of that time.
     """
 
     pixels_sha256: str
@@ -40,7 +40,7 @@ def read_baseline(path: Path) -> dict[str, Accepted]:
     """Accepted findings by the SHA-256 of their pixels.
 
     Raises:
-        AidetectError: the file cannot be read or is no baseline.
+        AidetectError: the file cannot be read or is not a baseline.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -73,6 +73,6 @@ def _entry(entry: Any) -> Accepted | None:
 
 
 def baseline_text(entries: Mapping[str, Accepted]) -> str:
-    """A baseline file's content: JSON, one entry a line block, in the order of hashes, for small diffs."""
+    """The content of a baseline file: JSON, sorted by hash so that diffs stay small."""
     accepted = [asdict(entries[sha256]) for sha256 in sorted(entries)]
     return json.dumps({"schema": SCHEMA, "accepted": accepted}, indent=2, ensure_ascii=False) + "\n"

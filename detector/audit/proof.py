@@ -1,4 +1,4 @@
-"""The proof that a score comes from pixels alone, made anew for any image."""
+"""Proof, for any given image, that its score comes from pixels alone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Copy:
 
     Attributes:
         name: what was done to it.
-        pixels_sha256: SHA-256 of its decoded pixels, or ``None`` when it could not be decoded.
+        pixels_sha256: SHA-256 of its decoded pixels, or ``None`` if it could not be decoded.
         logit: its raw logit, or ``None``.
-        equal: whether both equal the original's, bit for bit.
+        equal: whether both are equal to the original's, bit for bit.
     """
 
     name: str
@@ -29,14 +29,14 @@ class Copy:
 
 
 def prove(detector: Detector, data: bytes) -> Iterator[Copy]:
-    """Score an image and its re-packed and tampered copies, each computed on its own.
+    """Score an image and its re-packed and tampered copies, each one separately.
 
     Args:
-        detector: made with ``frames=1``: the first frame is what is re-packed.
-        data: the image's file.
+        detector: created with ``frames=1``, because only the first frame is re-packed.
+        data: the bytes of the image's file.
 
     Yields:
-        The original first.
+        One `Copy` each, the original first.
 
     Raises:
         InputError: the original cannot be decoded.

@@ -1,4 +1,4 @@
-"""Recheck: whether the inputs of an earlier report still give what it says."""
+"""Recheck: whether the inputs of an earlier report still give the same results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Recheck:
-    """What became of one record.
+    """The result for one record of the report.
 
     Attributes:
-        input: the input as the report names it.
+        input: the input as named in the report.
         status: ``same``, ``changed`` or ``missing``.
-        why: what differs, one phrase each; also what differs without mattering.
-        before, after: logits, where there are any.
+        why: differences, one phrase each, including those that do not affect the status.
+        before, after: logits, or ``None``.
     """
 
     input: str
@@ -42,7 +42,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """Read a report of ``aidetect scan --format json``.
 
     Raises:
-        AidetectError: it cannot be read, or is no such report.
+        AidetectError: the file cannot be read, or is not such a report.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -58,14 +58,15 @@ def read_report(path: Path) -> dict[str, Any]:
             record["logit"], record["verdict"], record["type"]["ai_generated"], record.get("input_base64")
         data["model"]["name"], data["model"]["card_sha256"], data["model"]["views"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise AidetectError(f"{path} is not a whole report: {error!r} missing or of another type") from None
+        raise AidetectError(f"{path} is an incomplete or damaged report: {error!r}") from None
     return data
 
 
 def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
-    """Where a record's input is to be found again.
+    """The source that a record's input can be read from again.
 
     Args:
+        record: a record of the report.
         base: folder that relative paths start from; ``None`` for the current one.
     """
     name = str(record["input"])
@@ -75,7 +76,7 @@ def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
         try:
             name = os.fsdecode(base64.b64decode(record["input_base64"], validate=True))
         except (binascii.Error, ValueError, TypeError):
-            return Source(name, "error", InputError("not_found", "the report's name for it is damaged"))
+            return Source(name, "error", InputError("not_found", "its name in the report is damaged"))
     if re.match(r"https?://", name, re.IGNORECASE):
         return Source(name, "url")
     return Source(name if base is None else str(base / name), "file")
@@ -89,8 +90,8 @@ def compare(
     Args:
         before: the report's record.
         after: the new record.
-        tolerance: by how much logits of equal pixels may differ.
-        reading: the probability and the verdict that follow from a logit (`Detector.reading`).
+        tolerance: allowed difference of the logits of equal pixels.
+        reading: gives the probability and the verdict for a logit (`Detector.reading`).
     """
     name = str(before["input"])
     old, new = before["logit"], after.logit
@@ -105,7 +106,7 @@ def compare(
         why = ["unreadable then and now"] if same else ["unreadable then and now, but its bytes differ"]
         return Recheck(name, "same" if same else "changed", why)
     if before["status"] != "ok":
-        return Recheck(name, "changed", ["it could not be read then, and can be now"], None, new)
+        return Recheck(name, "changed", ["it could not be read then, but can be read now"], None, new)
     if before["pixels"]["sha256"] != after.pixels_sha256:
         return Recheck(name, "changed", ["the pixels differ"], old, new)
     why = []
@@ -113,17 +114,17 @@ def compare(
         why.append("the file's bytes differ, its pixels do not")
     assert new is not None
     if not isinstance(old, (int, float)) or not abs(old - new) <= tolerance:
-        why.append("equal pixels, another logit")
+        why.append("same pixels, different logit")
         return Recheck(name, "changed", why, old, new)
     probability, _ = reading(old)
     stated = before["type"]["ai_generated"]
     if not isinstance(stated, (int, float)) or abs(stated - probability) > _ROUNDING:
-        why.append("its probability does not follow from its logit")
+        why.append("its probability does not match its logit")
         return Recheck(name, "changed", why, old, new)
     then = (before.get("stability") or {}).get("verdict", before["verdict"])
     if then not in {reading(old + step)[1] for step in (-tolerance, 0.0, tolerance)}:
-        return Recheck(name, "changed", [*why, "its verdict does not follow from its logit"], old, new)
+        return Recheck(name, "changed", [*why, "its verdict does not match its logit"], old, new)
     now = (after.stability or {}).get("verdict", after.verdict)
     if then != now:
-        why.append(f"at the edge of a threshold: {then} then, {now} now")
+        why.append(f"very close to a threshold: {then} then, {now} now")
     return Recheck(name, "same", why, old, new)

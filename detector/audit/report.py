@@ -1,4 +1,4 @@
-"""The head of a report: what was run, with what, on what."""
+"""The header of a report: tool, model, libraries, device, options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from .selftest import TOLERANCE
 
 
 def header(detector: Detector, started: datetime, command: str | None = None) -> dict[str, Any]:
-    """Everything a reader needs to repeat and to judge a run.
+    """What a reader needs to repeat a run and to judge its results.
 
     Args:
-        started: start time; must be aware of its time zone.
-        command: the command line, when there was one.
+        detector: the detector of the run.
+        started: start time, with a time zone.
+        command: the command line, if there was one.
     """
     card = detector.model.card
     return {

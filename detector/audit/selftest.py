@@ -1,4 +1,4 @@
-"""The self-test: a picture drawn in code, with the logit that the card expects of it."""
+"""The self-test: a picture drawn in code, whose expected logit is in the card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLERANCE = {"float32": 0.02, "bfloat16": 0.5}
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Result: the logit expected and found, the difference allowed, and whether it held."""
+    """The expected logit, the logit found, and the allowed difference."""
 
     expected: float
     found: float
@@ -28,7 +28,7 @@ class SelfTest:
 
 
 def add_selftest(folder: Path) -> None:
-    """Put the picture's logits, in float32 on the CPU, into the card of a model just written."""
+    """Write the picture's logits, in float32 on the CPU, into the card of a new model."""
     path = folder / MODEL_CARD
     card = json.loads(path.read_text(encoding="utf-8"))
     logits = {}
@@ -40,7 +40,7 @@ def add_selftest(folder: Path) -> None:
 
 
 def run(detector: Detector) -> SelfTest | None:
-    """Score the picture; ``None`` when the card states no expected logit for this mode."""
+    """Score the picture; ``None`` if the card has no expected logit for this mode."""
     expected = detector.model.card.data.get("selftest", {}).get(detector.mode)
     if expected is None:
         return None

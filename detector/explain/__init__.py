@@ -1,1 +1,1 @@
-"""Why a score is what it is: heat maps and influence."""
+"""Explanations of a score: influence and heat maps."""

@@ -1,4 +1,4 @@
-"""Heat maps: a picture with its influence drawn over it, as a PNG file. Pillow and NumPy do the drawing."""
+"""Heat maps: a picture with the influence of its parts drawn over it, as a PNG file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..images.margins import Box
 from .influence import Influence, Patches, Tile
 
-# Blue, white, orange: told apart with every kind of colour vision (after Okabe and Ito, 2008).
+# Blue, white, orange: distinguishable with every kind of colour vision (after Okabe and Ito, 2008).
 _STOPS = np.linspace(-1, 1, 5)
 _SCALE = np.array([(0, 68, 136), (86, 166, 214), (250, 250, 250), (245, 158, 66), (178, 68, 0)], float)
 _OPACITY = 0.6
@@ -20,26 +20,27 @@ _INK, _SOFT, _PAPER = (25, 25, 25), (95, 95, 95), (255, 255, 255)
 _LONGEST, _SHORTEST = 1000, 640  # of a panel's longer side, in pixels
 _NARROWEST = 480  # of a column: titles and colour bars need room
 _MARGIN, _GAP, _BAR = 28, 36, 18
-# Scales end here at the least, so that next to nothing does not look like much, and where nearly all values
-# have theirs, because one crop or patch often outweighs all others.
+# A colour scale ends at these values or above, so that tiny values do not look large. It covers 95 % of the
+# values and not all, because a single crop or patch often outweighs the rest.
 _LEAST_TILES, _LEAST_PATCHES, _NEARLY_ALL = 2.0, 0.02, 0.95
-_SMALLEST_TILE = 14  # as drawn, in pixels
+_SMALLEST_TILE = 14  # side as drawn, in pixels
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
 
 
 def heat_map(rgb: np.ndarray, influence: Influence, heading: str, details: str, scored: int) -> Image.Image:
-    """Draw where the evidence lies.
+    """Draw which parts of a picture moved its score.
 
-    Left the native crops' logits; right, where there are any, the patches' contributions above and below
-    the mean of their view, each with its colour bar.
+    The left panel shows the logits of native crops. The right panel, if there are patches, shows what each
+    patch adds, relative to the mean patch. Each panel has a colour bar.
 
     Args:
         rgb: the picture, ``[height, width, 3]``, dtype ``uint8``.
+        influence: the tiles and patches to draw.
         heading: what the score says, one line.
-        details: of what and by what, one line.
-        scored: native crops that the score takes in.
+        details: file and model, one line.
+        scored: number of native crops in the score.
     """
     picture, scale = _underlay(rgb)
     panels = [_tile_panel(picture, scale, influence.tiles, scored)]
@@ -57,7 +58,7 @@ def heat_map(rgb: np.ndarray, influence: Influence, heading: str, details: str, 
 
 
 def png(image: Image.Image) -> bytes:
-    """An image's PNG file."""
+    """An image encoded as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -67,20 +68,20 @@ def colours(values: np.ndarray, limit: float) -> np.ndarray:
     """Values as colours of the diverging scale.
 
     Args:
-        values: any shape; beyond ``limit`` either way the colour stays.
-        limit: the value of the scale's end, above zero.
+        values: any shape; values beyond ``limit`` or below ``-limit`` get the colour of that end.
+        limit: value at the end of the scale, above zero.
 
     Returns:
-        The shape of ``values`` and 3, dtype ``float64``, 0..255.
+        ``[*values.shape, 3]``, dtype ``float64``, 0..255.
     """
     at = np.clip(values / limit, -1, 1)
     return np.stack([np.interp(at, _STOPS, _SCALE[:, channel]) for channel in range(3)], axis=-1)
 
 
 def _closing(influence: Influence) -> list[str]:
-    lines = ["Influence on the score, not proof. Crops: orange speaks for AI-generated, blue for real."]
+    lines = ["Influence on the score, not proof. Crops: orange points to AI-generated, blue to real."]
     if not influence.patches:
-        lines.append("No map of the whole view: this model has nothing that splits over its patches.")
+        lines.append("No map of the whole view: this model's score cannot be split over patches.")
     else:
         lines.append("Patches: orange adds more to the score than the average patch, blue less.")
     return lines
@@ -99,7 +100,7 @@ def _tile_panel(picture: Image.Image, scale: float, tiles: Sequence[Tile], score
     for (left, upper, right, lower), tile in zip(boxes, tiles, strict=True):
         text = f"{tile.logit:+.1f}"
         middle = (upper + lower) / 2
-        if right - left < font.getlength(text) + 20:  # below a small tile, or above it at the picture's foot
+        if right - left < font.getlength(text) + 20:  # below a small tile, or above it at the bottom edge
             middle = lower + 12 if lower + 22 <= height else upper - 12
         place = ((left + right) / 2, middle)
         draw.text(place, text, _INK, font, anchor="mm", stroke_width=3, stroke_fill=_PAPER)
@@ -107,8 +108,8 @@ def _tile_panel(picture: Image.Image, scale: float, tiles: Sequence[Tile], score
         picture,
         "Crops at native resolution",
         _colour_bar(max(_NARROWEST, width), limit, logits),
-        f"Logits by the probe for native crops ({len(tiles)} here, {scored} in the score itself). Zero is "
-        "white; where crops overlap, their mean.",
+        f"Logits of native crops ({len(tiles)} shown, {scored} used in the score). White is zero. Where "
+        "crops overlap, the colour shows their mean.",
     )
 
 
@@ -130,17 +131,17 @@ def _patch_panel(picture: Image.Image, scale: float, patches: Sequence[Patches])
     of = "the whole view's logit" if len(patches) == 1 else f"the mean logit of {len(patches)} whole views"
     return _panel(
         picture,
-        "The whole, patch by patch",
+        "Whole view, patch by patch",
         _colour_bar(max(_NARROWEST, picture.width), limit, relative),
-        f"What each patch adds to {of} ({sum(mean):+.2f}), above or below their mean. "
-        f"All patches together add {mean[0]:+.2f}; the class token's {mean[1]:+.2f} "
-        f"and the bias of {mean[2]:+.2f} have no place in the picture. Places are approximate, for "
-        "patches take in their surroundings, and even an empty picture shows a pattern.",
+        f"What each patch adds to {of} ({sum(mean):+.2f}), compared with the mean patch. "
+        f"All patches together add {mean[0]:+.2f}. The class token adds {mean[1]:+.2f} and the bias "
+        f"{mean[2]:+.2f}; neither has a place in the picture. Places are approximate, because patches also "
+        "hold information about their surroundings. Even an empty picture shows a pattern.",
     )
 
 
 def _underlay(rgb: np.ndarray) -> tuple[Image.Image, float]:
-    """The picture in greys, at the size it is drawn, and the scale of that."""
+    """The picture in grey at the size it is drawn, and the scale factor to that size."""
     height, width = rgb.shape[:2]
     longest = max(height, width)
     scale = min(_LONGEST, max(_SHORTEST, longest)) / longest
@@ -151,7 +152,7 @@ def _underlay(rgb: np.ndarray) -> tuple[Image.Image, float]:
 
 
 def _drawn(box: Box, scale: float, size: tuple[int, int]) -> Box:
-    """A box of the picture as drawn, never smaller than what can be seen, within the panel."""
+    """A box of the picture in the panel's pixels, large enough to be seen and inside the panel."""
     spans = []
     for low, high, length in ((box[0], box[2], size[0]), (box[1], box[3], size[1])):
         extent = min(length, max(_SMALLEST_TILE, round((high - low) * scale)))
@@ -164,7 +165,10 @@ def _drawn(box: Box, scale: float, size: tuple[int, int]) -> Box:
 def _mean(
     size: tuple[int, int], boxes: Sequence[Box], values: Sequence[np.ndarray] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of what lies in boxes (a number or an array each), and where any does: ``[height, width]``."""
+    """The mean of the boxes' values (a number or an array each), and where any box lies.
+
+    Both are ``[height, width]``.
+    """
     total, count = np.zeros(size[::-1]), np.zeros(size[::-1])
     for (left, upper, right, lower), value in zip(boxes, values, strict=True):
         total[upper:lower, left:right] += value
@@ -173,8 +177,8 @@ def _mean(
 
 
 def _overlay(picture: Image.Image, values: np.ndarray, where: np.ndarray, limit: float) -> Image.Image:
-    """Lay colours over a picture; what was not looked at pales."""
-    grey = 80 + np.asarray(picture, dtype=np.float64) * (175 / 255)  # dark greys would drown the colours
+    """Draw colours over a picture. Parts outside all boxes are lightened."""
+    grey = 80 + np.asarray(picture, dtype=np.float64) * (175 / 255)  # dark greys would hide the colours
     shown = _OPACITY * colours(values, limit) + (1 - _OPACITY) * grey
     pale = 0.5 * grey + 0.5 * 255
     return Image.fromarray(np.where(where[:, :, None], shown, pale).round().astype(np.uint8))
@@ -197,7 +201,7 @@ def _panel(picture: Image.Image, title: str, bar: Image.Image, note: str) -> Ima
 
 
 def _colour_bar(width: int, limit: float, values: np.ndarray) -> Image.Image:
-    """A scale with numbers; its ends say where values lie beyond them."""
+    """A colour scale with numbers. ``<`` or ``>`` at an end means that values lie beyond it."""
     bar = Image.new("RGB", (width, _BAR + 28), _PAPER)
     scale = colours(np.linspace(-1, 1, width), 1.0)
     bar.paste(Image.fromarray(np.repeat(scale[None], _BAR, axis=0).round().astype(np.uint8)), (0, 0))
@@ -228,7 +232,7 @@ def _beside(panels: Sequence[Image.Image]) -> Image.Image:
 
 
 def _text_block(width: int, lines: Sequence[tuple[str, int, Colour]]) -> Image.Image:
-    """Text in a white block: each line with its size and colour, broken where it is too long."""
+    """Lines of text on white, each with its size and colour, wrapped to the width."""
     broken = [(part, size, ink) for text, size, ink in lines for part in _wrapped(text, _font(size), width)]
     block = Image.new("RGB", (width, sum(round(size * 1.35) for _, size, _ in broken)), _PAPER)
     draw = ImageDraw.Draw(block)
@@ -259,6 +263,6 @@ def _limit(values: np.ndarray, least: float) -> float:
 
 
 def _nice(value: float) -> float:
-    """The next round number: 1, 2, 3, 4, 5, 6, 8 times a power of ten."""
+    """The next larger round number: 1, 2, 3, 4, 5, 6 or 8 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(value))
     return float(next(step * power for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * 0.999))

@@ -1,8 +1,8 @@
-"""Influence: how firm a picture's score is, and where in the picture its evidence lies.
+"""Influence: how stable a picture's score is, and which parts of the picture moved it.
 
-Two questions are put to the probes that made the score, and to nothing else. What does the probe for native
-crops say, crop by crop, all over the picture? And how much does each patch of the whole view add to that
-view's logit? Both tell what moved the score. Neither tells whether the score is right.
+Only the probes that made the score are used. One map shows the logit of the native probe for crops all over
+the picture. The other shows how much each patch of the whole view adds to that view's logit. Both show what
+moved the score. Neither shows whether the score is right.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """A whole view's logit, split: ``logit = bias + class_part + grid.sum()``.
+    """A whole view's logit, split into parts: ``logit = bias + class_part + grid.sum()``.
 
     Attributes:
         box: the square of the picture that the view shows, in pixels.
-        bias: of the probe.
+        bias: bias of the probe.
         class_part: what the class tokens add; they have no place in the picture.
         grid: what each patch adds, ``[rows, columns]``, dtype ``float64``, in logits.
     """
@@ -62,25 +62,25 @@ class Patches:
 
     @property
     def relative(self) -> np.ndarray:
-        """What each patch adds above or below the mean of all, ``[rows, columns]``, in logits."""
+        """What each patch adds minus the mean of all patches, ``[rows, columns]``, in logits."""
         return np.asarray(self.grid - self.grid.mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """Where the evidence lies.
+    """Which parts of a picture moved its score.
 
     Attributes:
         tiles: native crops spread over the picture.
-        patches: the split of each whole view; none where the model's features have no patch means, or it
-            takes no whole view.
+        patches: one per whole view; empty if the model's features have no patch means, or if it scores no
+            whole view.
     """
 
     tiles: list[Tile]
     patches: list[Patches]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON data."""
+        """The influence as JSON data."""
         return {
             "tiles": [{"box": list(tile.box), "logit": tile.logit} for tile in self.tiles],
             "patches": [
@@ -97,14 +97,15 @@ class Influence:
 
 
 def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.ndarray]:
-    """Score an image as a scan does, and keep the pixels that the score is of.
+    """Score an image as a scan does, and return the frame that was scored.
 
     Args:
-        data: the image's file.
-        name: what the record calls it.
+        detector: what to score with.
+        data: the bytes of the image's file.
+        name: the record's name for it.
 
     Returns:
-        The record, and the frame it is of: ``[height, width, 3]``, dtype ``uint8``.
+        The record and its frame: ``[height, width, 3]``, dtype ``uint8``.
 
     Raises:
         InputError: the image cannot be decoded.
@@ -115,18 +116,19 @@ def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.
     for pixels in decode(data, max_pixels=detector.max_pixels, frames=detector.frames):
         if pixels.frame == record.frame:
             return record, pixels.rgb
-    raise AssertionError("a frame was scored that is not there")
+    raise AssertionError("the scored frame is missing")
 
 
 def find_stability(detector: Detector, rgb: np.ndarray, verdict: str) -> dict[str, Any]:
-    """How a picture's score moves under re-encodings (see `stability`).
+    """How a picture's score changes under re-encoding (see `stability`).
 
     Args:
+        detector: what to score with.
         rgb: ``[height, width, 3]``, dtype ``uint8``.
-        verdict: of the picture itself.
+        verdict: verdict of the picture itself.
 
     Returns:
-        A record's ``stability``.
+        The ``stability`` object of a record.
     """
     copies: list[Mapping[str, Any]] = []
     for name, copy in reencoded(rgb):
@@ -140,21 +142,23 @@ def find_influence(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_
     """Tiles and patches of a picture.
 
     Args:
+        detector: what to score with.
         rgb: ``[height, width, 3]``, dtype ``uint8``.
-        at_most: tiles.
+        at_most: largest number of tiles.
     """
     return Influence(find_tiles(detector, rgb, at_most), find_patches(detector, rgb))
 
 
 def find_tiles(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_MOST) -> list[Tile]:
-    """Logits of native crops on a grid: edge to edge where ``at_most`` suffice, else evenly spread.
+    """Logits of native crops on a grid. It covers the picture if ``at_most`` crops can, else it is sparse.
 
     Args:
+        detector: what to score with.
         rgb: ``[height, width, 3]``, dtype ``uint8``.
-        at_most: crops.
+        at_most: largest number of crops.
 
     Returns:
-        Row by row; the boxes end at the edges of the picture, or of what the plan looks at of it.
+        Tiles row by row, all inside the picture, or inside its content if the plan trims margins.
     """
     box = looked_at(rgb, detector.plan)
     inside = cut(rgb, box)
@@ -163,7 +167,7 @@ def find_tiles(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_MOST
     columns, rows = tile_counts(width, height, size, at_most)
     across, down = _fractions(columns, width, size), _fractions(rows, height, size)
     places = [(x, y) for y in down for x in across]
-    # Corners lie on a grid of 8 pixels, so that two places may give one box.
+    # Corners lie on a grid of 8 pixels, so two places may give the same box.
     crops = (moved(native_view(inside, size, x, y), box) for x, y in places)
     views = list({view.box: view for view in crops}.values())
     logits: list[float] = []
@@ -174,9 +178,14 @@ def find_tiles(detector: Detector, rgb: np.ndarray, at_most: int = TILES_AT_MOST
 
 
 def tile_counts(width: int, height: int, size: int, at_most: int) -> tuple[int, int]:
-    """Columns and rows of a grid of tiles: enough to cover the picture, or as close as ``at_most`` allows.
+    """Columns and rows of a grid of tiles that covers the picture, as far as ``at_most`` tiles allow.
 
-    Of the grids that fit, the one with the least distance between neighbours, across and down.
+    Of the possible grids it is the one with the smallest distance between neighbours, across and down.
+
+    Args:
+        width, height: of the picture, in pixels.
+        size: side of a tile, in pixels.
+        at_most: largest number of tiles.
     """
     across, down = math.ceil(width / size), math.ceil(height / size)
     grids = [(columns, min(down, at_most // columns)) for columns in range(1, min(across, at_most) + 1)]
@@ -184,9 +193,10 @@ def tile_counts(width: int, height: int, size: int, at_most: int) -> tuple[int, 
 
 
 def _fractions(count: int, length: int, size: int) -> list[float]:
-    """Places of tiles along one side, as fractions of the free range.
+    """Places of tiles along one side, as fractions of the range that a tile can be moved.
 
-    From edge to edge where they cover the side, else each in the middle of its share.
+    If the tiles cover the side, the first and the last touch its ends. Otherwise each is in the middle of an
+    equal part.
     """
     if count == 1:
         return [0.5]
@@ -198,17 +208,18 @@ def _fractions(count: int, length: int, size: int) -> list[float]:
 def find_patches(detector: Detector, rgb: np.ndarray) -> list[Patches]:
     """Split the logit of each whole view over its patches.
 
-    The probe has a linear function that gives such a view's logit (`Probe.linear_at`), and half of its
-    features are means over patch tokens, so what the means add is a sum over patches (class activation maps:
-    Zhou et al., 2016). The split is exact; the place is not quite: the tokens of later blocks have taken in
-    the rest of the picture, and transformers use some patches as a store for what has no place (Darcet et
-    al., 2024), so that even an empty picture shows a pattern.
+    `Probe.linear_at` gives a linear function for the view's logit. Half of its features are means over patch
+    tokens, so their part of the logit is a sum over patches (class activation maps: Zhou et al., 2016). The
+    split is exact. The places are approximate: tokens of later blocks hold information about the whole
+    picture, and transformers store global information in some patches (Darcet et al., 2024). So even an empty
+    picture shows a pattern.
 
     Args:
+        detector: what to score with.
         rgb: ``[height, width, 3]``, dtype ``uint8``.
 
     Returns:
-        One a view; none where the features have no patch means or the model takes no whole view.
+        One per whole view; empty if the features have no patch means or the model scores no whole view.
     """
     plan, tower = detector.plan, detector.model.tower
     found = []

@@ -1,1 +1,1 @@
-"""Where images come from: files, folders, addresses, ignore rules."""
+"""Where images come from: files, folders, URLs, ignore rules."""

@@ -1,4 +1,4 @@
-"""Fetching images over http(s), with every limit that a hostile or broken server makes necessary."""
+"""Fetching images over http(s), with limits against hostile or broken servers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class FetchOptions:
     """Limits of fetching.
 
     Attributes:
-        allowed: ``False`` refuses every address.
+        allowed: ``False`` refuses every URL.
         connect_timeout, read_timeout: seconds to wait for a connection and for the next bytes.
-        total_timeout: seconds one download may take, all redirects and bytes included.
-        max_bytes: size above which a download is given up while it streams.
-        max_redirects: redirects followed at the most.
-        retries: further tries after 429, 5xx, or a broken connection.
-        backoff: seconds before the first further try; it doubles each time.
-        at_once: downloads at the same time.
+        total_timeout: seconds that one download may take, including redirects.
+        max_bytes: largest size of a download; it is aborted once it is larger.
+        max_redirects: largest number of redirects to follow.
+        retries: number of retries after 429, 5xx, or a broken connection.
+        backoff: seconds before the first retry; doubled for each further one.
+        at_once: number of downloads at the same time.
     """
 
     allowed: bool = True
@@ -45,7 +45,7 @@ class FetchOptions:
 
 
 class Fetcher:
-    """Downloads addresses; safe to share between threads. Use it as a context manager."""
+    """Downloads URLs. Threads may share it. Use it as a context manager."""
 
     def __init__(self, options: FetchOptions = FetchOptions(), user_agent: str = "aidetect") -> None:
         self.options = options
@@ -72,7 +72,7 @@ class Fetcher:
             self._client.close()
 
     def fetch(self, url: str) -> bytes:
-        """The body behind an address.
+        """The body of a URL.
 
         Raises:
             InputError: ``network_refused``, ``bad_url``, ``http_error``, ``network_error``,
@@ -100,7 +100,7 @@ class Fetcher:
                     follow_redirects=True,
                     max_redirects=options.max_redirects,
                     timeout=httpx.Timeout(options.read_timeout, connect=options.connect_timeout),
-                    # Each download has a connection of its own, which its watch can cut.
+                    # Each download has its own connection, which its watch can cut.
                     limits=httpx.Limits(max_keepalive_connections=0),
                     headers={
                         "User-Agent": self._agent,
@@ -112,7 +112,7 @@ class Fetcher:
 
     def _once(self, url: str) -> bytes:
         watch = _Watch(self.options.total_timeout)
-        late = InputError("timeout", f"the download took over {self.options.total_timeout:g} s")
+        late = InputError("timeout", f"the download took longer than {self.options.total_timeout:g} s")
         self._watches.add(watch)
         try:
             with watch:
@@ -123,13 +123,13 @@ class Fetcher:
             raise
         finally:
             self._watches.discard(watch)
-        if watch.expired:  # a cut connection looks like the end of a body of unknown length
+        if watch.expired:  # if the length is unknown, a cut connection looks like the end of the body
             raise late
         return body
 
     def _download(self, url: str, watch: _Watch) -> bytes:
         limit = self.options.max_bytes
-        too_large = InputError("too_large", f"the download is over {limit / 2**20:.0f} MiB")
+        too_large = InputError("too_large", f"the download is larger than {limit / 2**20:.0f} MiB")
         try:
             with self._get_client().stream("GET", url, extensions={"trace": watch.trace}) as response:
                 status = response.status_code
@@ -138,8 +138,8 @@ class Fetcher:
                     raise _RetryableError(InputError("http_error", f"the server answered {status}"), after)
                 if status != 200:
                     raise InputError("http_error", f"the server answered {status}")
-                if "," in response.headers.get("content-encoding", ""):  # each one expands a thousandfold
-                    raise InputError("http_error", "the server packed the data several times over")
+                if "," in response.headers.get("content-encoding", ""):  # each can expand a thousandfold
+                    raise InputError("http_error", "the server compressed the data more than once")
                 length = response.headers.get("content-length", "")
                 if length.isdecimal() and int(length) > limit:
                     raise too_large
@@ -154,7 +154,7 @@ class Fetcher:
                     chunks.append(chunk)
                 return b"".join(chunks)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise InputError("bad_url", f"not a usable address: {error}") from None
+            raise InputError("bad_url", f"not a valid URL: {error}") from None
         except httpx.TooManyRedirects:
             limit = self.options.max_redirects
             raise InputError("too_many_redirects", f"more than {limit} redirects") from None
@@ -166,7 +166,7 @@ class Fetcher:
 
 
 class _Watch:
-    """Cuts the connections of one download when its time is up, even amid a header that never ends."""
+    """Cuts the connections of one download when its time is up, even during a header that never ends."""
 
     def __init__(self, seconds: float) -> None:
         self.expired = False
@@ -182,7 +182,7 @@ class _Watch:
         self._timer.cancel()
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Learn of a new connection (httpx's ``trace`` extension)."""
+        """Note a new connection (httpx's ``trace`` extension)."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._streams.append(info["return_value"])
             if self.expired:
@@ -204,7 +204,7 @@ class _RetryableError(Exception):
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for."""
+    """Seconds to wait by a ``Retry-After`` header; ``None`` if it is missing or invalid."""
     if not value:
         return None
     if value.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""Rules of ``.aidetectignore`` files: what a walk through folders leaves out, by the rules of gitignore."""
+"""``.aidetectignore`` files: what a walk through folders leaves out, by the rules of gitignore."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 NAME = ".aidetectignore"
 MAX_BYTES = 2**18
-_LONGEST = 4096  # of lines; no path is longer
+_LONGEST = 4096  # longest line; no path is longer
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One line of a file: patterns of names, ``None`` where any number of folders may stand (``**``)."""
+    """One line of a file: a pattern for each name of a path, ``None`` for any number of folders (``**``)."""
 
     segments: tuple[re.Pattern[str] | None, ...]
     negated: bool
@@ -33,12 +33,12 @@ class _Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules in force in one folder.
+    """The rules that apply in one folder.
 
     Attributes:
-        path: names that lead to the folder from the topmost one whose rules count.
-        levels: for each folder with rules, deepest first: how many names lead to it, and its rules, the
-            last one first. So the first that matches decides, as in git.
+        path: names on the way to the folder from the topmost folder whose rules apply.
+        levels: for each folder with rules, deepest first: the number of names on the way to it, and its
+            rules, last one first. The first rule that matches decides, as in git.
     """
 
     path: tuple[str, ...] = ()
@@ -57,14 +57,14 @@ class Rules:
         return False
 
     def inside(self, name: str) -> Rules:
-        """The rules for a subfolder, but for its own file, which `read` adds."""
+        """The rules for a subfolder, without those of its own file, which `read` adds."""
         return replace(self, path=(*self.path, name))
 
     def read(self, folder: Path, on_error: Callable[[Path, OSError], None]) -> Rules:
         """These rules and those of the file in this folder.
 
-        A file that cannot be used is passed to ``on_error``; its rules are not in force, so that more is
-        taken, never less.
+        A file that cannot be used is passed to ``on_error``, and its rules are skipped. So more is scanned,
+        never less.
         """
         try:
             rules = _read(folder / NAME)
@@ -77,8 +77,8 @@ class Rules:
 def above(folder: Path, on_error: Callable[[Path, OSError], None]) -> Rules:
     """Rules for a folder from the folders above it, up to the root of its repository (where ``.git`` is).
 
-    Outside a repository there are none: what strangers leave in a shared folder has no say. Rules that
-    match the folder itself, or one above it, do not matter: whoever names a folder wants to look inside.
+    Outside a repository there are none, because strangers may write to shared folders above. Rules that match
+    the folder itself, or a folder above it, are not applied: a folder that is named is always scanned.
     """
     real = Path(os.path.realpath(folder))
     chain = [real, *real.parents]
@@ -91,7 +91,7 @@ def above(folder: Path, on_error: Callable[[Path, OSError], None]) -> Rules:
 
 def _read(path: Path) -> tuple[_Rule, ...]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe might never end
             raise OSError(errno.EINVAL, "not a regular file; its rules are not used")
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -101,7 +101,7 @@ def _read(path: Path) -> tuple[_Rule, ...]:
         raise OSError(errno.EFBIG, f"over {MAX_BYTES // 1024} KiB of rules; they are not used")
     if b"\0" in data:
         raise OSError(errno.EILSEQ, "not UTF-8 text; its rules are not used")
-    # Other bytes than UTF-8 become surrogates, as they do in names.
+    # Bytes that are not UTF-8 become surrogates, as in file names.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     found = [_parse(line.removesuffix("\r")) for line in text.split("\n")]
     return tuple(rule for rule in reversed(found) if rule)
@@ -110,7 +110,7 @@ def _read(path: Path) -> tuple[_Rule, ...]:
 def _parse(line: str) -> _Rule | None:
     """A line's rule; ``None`` for comments, empty lines, and patterns that match nothing.
 
-    Sets that hold a slash, a backslash, a named class or a range turned round are taken for such, too.
+    A set that holds a slash, a backslash, a named class or a reversed range counts as matching nothing.
     """
     if line.startswith("#") or len(line) > _LONGEST:
         return None
@@ -122,7 +122,7 @@ def _parse(line: str) -> _Rule | None:
     parts = glob.removeprefix("/").split("/")
     if by_name and not glob.strip("*"):
         parts = ["*"] if glob else []
-    elif _any_depth(parts[-1]):  # all that is inside, and not the folder itself
+    elif _any_depth(parts[-1]):  # everything inside the folder, but not the folder itself
         parts.append("*")
     try:
         segments = tuple(None if _any_depth(part) else _compile(part) for part in parts)
@@ -132,7 +132,7 @@ def _parse(line: str) -> _Rule | None:
 
 
 def _without_spaces(line: str) -> str:
-    """A line without the spaces at its end, but for one behind a backslash."""
+    """A line without trailing spaces, except one after a backslash."""
     bare = line.rstrip(" ")
     escaped = (len(bare) - len(bare.rstrip("\\"))) % 2 == 1
     return f"{bare} " if escaped and bare != line else bare
@@ -143,34 +143,34 @@ def _any_depth(part: str) -> bool:
 
 
 _STAR = "[^/]*"
-# An escaped character, a set (perhaps without its end), or any other character.
+# An escaped character, a set (which may lack its end), or any other character.
 _TOKEN = re.compile(r"\\.|\[[!^]?\]?[^\]]*\]?|.", re.DOTALL)
 
 
 def _compile(glob: str) -> re.Pattern[str]:
-    """The pattern of one name, which is to be followed by a slash.
+    """The pattern for one name followed by a slash.
 
     Raises:
-        ValueError, re.error: nothing can match.
+        ValueError, re.error: the pattern can match nothing.
     """
     from pathspec import GitIgnoreSpec
 
     if any(len(token) > 2 and ("\\" in token or "[:" in token) for token in _TOKEN.findall(glob)):
-        raise ValueError("escapes and named classes in sets are not what pathspec takes them for")
+        raise ValueError("pathspec reads escapes and named classes in sets in another way than git")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of [[ and the like in sets
+        warnings.simplefilter("ignore", FutureWarning)  # about [[ and the like in sets
         (rule,) = GitIgnoreSpec.from_lines([f"/{glob}/"]).patterns
         if rule.regex is None:
             raise ValueError("no pattern")
-        # Between two stars the first place that fits is as good as any later one. Without this, a hostile
-        # *a*a*a*a*a*b would take longer than anyone can wait.
+        # Between two stars the first match is as good as any later one, so atomic groups are safe. Without
+        # them a hostile *a*a*a*a*a*b would take practically forever.
         first, *others = rule.regex.pattern.split(_STAR)
         inner = "".join(f"(?>{_STAR}?{part})" for part in others[:-1])
         return re.compile(first + inner + "".join(_STAR + part for part in others[-1:]))
 
 
 def _match(segments: Sequence[re.Pattern[str] | None], names: Sequence[str]) -> bool:
-    """Whether segments match names, each one name, or any number of names where there is ``None``."""
+    """Whether segments match names. A segment matches one name, ``None`` any number of names."""
     at = name = 0
     again: tuple[int, int] | None = None
     while name < len(names):

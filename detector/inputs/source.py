@@ -1,4 +1,4 @@
-"""Sources: where bytes come from. Files, folders, lists, standard input and http(s) addresses."""
+"""Sources: where bytes come from. Files, folders, lists, standard input and http(s) URLs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Source:
     """One input to score.
 
     Attributes:
-        name: the input as given or found: a path, an address, or ``-``. A path whose bytes are not
-            UTF-8 carries surrogate escapes, as Python's file functions take it.
-        kind: ``file``, ``url``, ``stdin``, ``memory`` (see ``payload``), or ``error`` for an input known
-            to be unusable.
-        error: why, when ``kind`` is ``error``.
-        payload: encoded bytes or an RGB array, when ``kind`` is ``memory``.
+        name: the input as given or found: a path, a URL, or ``-``. A path whose bytes are not UTF-8 has
+            surrogate escapes, as in Python's file functions.
+        kind: ``file``, ``url``, ``stdin``, ``memory`` (see ``payload``), or ``error`` for an input that
+            cannot be used.
+        error: the reason, if ``kind`` is ``error``.
+        payload: encoded bytes or an RGB array, if ``kind`` is ``memory``.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Source:
 
 @dataclass(frozen=True)
 class WalkOptions:
-    """What a walk through a folder takes.
+    """Which files a walk through a folder finds.
 
     Attributes:
         recursive: go into subfolders.
-        hidden: take files and folders whose name begins with a dot.
-        include: glob patterns; when any is given, a file must match one (name or relative path).
+        hidden: include files and folders whose name begins with a dot.
+        include: glob patterns; if any is given, a file must match one (by name or relative path).
         exclude: glob patterns of files and folders to leave out.
-        all_files: take every regular file, not only those named like images.
-        ignore: leave out what ``.aidetectignore`` files say, by the rules of gitignore: those in the
-            folder, in its subfolders, and above it up to the root of its repository.
+        all_files: include every regular file, not only those with an image's suffix.
+        ignore: leave out what ``.aidetectignore`` files list, by the rules of gitignore. The files count in
+            the folder, in its subfolders, and above it up to the root of its repository.
     """
 
     recursive: bool = True
@@ -74,10 +74,10 @@ def walk(
     options: WalkOptions = WalkOptions(),
     on_error: Callable[[Path, OSError], None] = lambda path, error: None,
 ) -> Iterator[Path]:
-    """Files below a folder, in the order of their names; each real folder is entered once.
+    """Files below a folder, sorted by name. Each real folder is entered once.
 
-    Symbolic links are followed; a loop ends where it would enter a folder again. Folders that
-    cannot be read are passed to ``on_error``, and so are ignore files that cannot be used.
+    Symbolic links are followed; a loop ends where it would enter a folder again. Folders that cannot be read
+    and ignore files that cannot be used are passed to ``on_error``.
     """
     seen: set[tuple[int, int]] = set()
 
@@ -98,7 +98,7 @@ def walk(
             rules = rules.read(directory, on_error)
         yield from ((directory, prefix, rules, entry) for entry in found)
 
-    # A stack of our own: folders may be nested deeper than Python's calls.
+    # An explicit stack: folders may be nested more deeply than Python's recursion limit.
     stack = [entries(folder, "", ignore.above(folder, on_error) if options.ignore else ignore.Rules())]
     while stack:
         for directory, prefix, rules, entry in stack[-1]:
@@ -109,7 +109,7 @@ def walk(
                 continue
             try:
                 mode = entry.stat().st_mode
-            except OSError:  # a dangling link, or gone since the listing
+            except OSError:  # a dangling link, or a file deleted since the listing
                 mode = stat.S_IFREG if entry.is_symlink() else 0
             if rules.leave_out(entry.name, stat.S_ISDIR(mode)):
                 continue
@@ -135,11 +135,11 @@ def expand(inputs: Iterable[str], options: WalkOptions = WalkOptions()) -> Itera
     """Turn inputs as given into sources, in order.
 
     Args:
-        inputs: paths of files or folders, http(s) addresses, ``-`` for standard input.
-        options: what to take from folders.
+        inputs: paths of files or folders, http(s) URLs, ``-`` for standard input.
+        options: which files of folders are included.
 
     Yields:
-        Sources; what cannot be used becomes a source of kind ``error``, never an exception.
+        Sources. An input that cannot be used gives a source of kind ``error``, never an exception.
     """
     for name in inputs:
         if name == "-":
@@ -151,7 +151,7 @@ def expand(inputs: Iterable[str], options: WalkOptions = WalkOptions()) -> Itera
                 yield Source(name, "url")
             else:
                 error = InputError(
-                    "unsupported_scheme", f"{scheme[1]}:// is not supported; give a path or http(s)://"
+                    "unsupported_scheme", f"{scheme[1]}:// is not supported; use a path or an http(s) URL"
                 )
                 yield Source(name, "error", error)
         else:
@@ -161,7 +161,7 @@ def expand(inputs: Iterable[str], options: WalkOptions = WalkOptions()) -> Itera
 def _exists(name: str) -> bool:
     try:
         return Path(name).exists()
-    except OSError:  # e.g. an address longer than a path may be
+    except OSError:  # e.g. a URL longer than a path may be
         return False
 
 
@@ -169,7 +169,7 @@ def _expand_path(name: str, options: WalkOptions) -> Iterator[Source]:
     try:
         is_folder = Path(name).is_dir()
     except (OSError, ValueError) as error:
-        yield Source(name, "error", InputError("not_found", f"not a usable path: {error}"))
+        yield Source(name, "error", InputError("not_found", f"not a valid path: {error}"))
         return
     if not is_folder:
         yield Source(name, "file")
@@ -187,7 +187,7 @@ def _expand_path(name: str, options: WalkOptions) -> Iterator[Source]:
 
 
 def read_list(stream: BinaryIO, null_separated: bool = False) -> list[str]:
-    """Names from a list, one a line (or separated by NUL); empty ones are passed over."""
+    """Names from a list, one per line (or separated by NUL). Empty ones are skipped."""
     data = stream.read()
     names = data.split(b"\0") if null_separated else data.splitlines()
     return [os.fsdecode(name) for name in names if name]
@@ -203,13 +203,17 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         with path.open("rb") as stream:
             return read_stream(stream, limit)
     except ValueError as error:  # a NUL in the name
-        raise InputError("not_found", f"not a usable path: {error}") from None
+        raise InputError("not_found", f"not a valid path: {error}") from None
     except OSError as error:
         raise file_error(error) from None
 
 
 def read_stream(stream: BinaryIO, limit: int = MAX_FILE_BYTES) -> bytes:
-    """A stream's bytes, up to a limit.
+    """A stream's bytes.
+
+    Args:
+        stream: where to read from, to its end.
+        limit: largest number of bytes.
 
     Raises:
         InputError: ``too_large`` when the stream has more than ``limit`` bytes.
@@ -225,7 +229,7 @@ def read_stream(stream: BinaryIO, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def file_error(error: OSError) -> InputError:
-    """An operating system's error as an `InputError`."""
+    """An error of the operating system as an `InputError`."""
     kinds: Sequence[tuple[type[OSError], str, str]] = (
         (FileNotFoundError, "not_found", "no such file or folder"),
         (PermissionError, "permission_denied", "permission denied"),

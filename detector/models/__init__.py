@@ -1,1 +1,1 @@
-"""Models: cards, the image tower, probes, devices. Loading and applying, never fitting."""
+"""Models: cards, the image tower, probes, devices. Models are loaded and applied here, never fitted."""

@@ -1,4 +1,4 @@
-"""Attribution: which family of generators an AI picture resembles most, from the same features."""
+"""Attribution: which family of generators probably made an AI picture, from the same features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FLOOR = 0.05
 
 
 def joined(kinds: Sequence[str], log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    """Log-probabilities of a picture, ``[families]``: the mean over kinds of view of the mean of its views.
+    """Log-probabilities of a picture, ``[families]``: the mean over the views of a kind, then over kinds.
 
     Args:
         kinds: kind of each view, at least one.
@@ -32,7 +32,7 @@ def generators(
     """The ``ai_generators`` of a picture.
 
     Args:
-        probability: that the picture is AI-generated.
+        probability: probability that the picture is AI-generated, 0..1.
         kinds: kind of each view.
         log_probabilities: ``[families]`` for each view.
         names: the families.

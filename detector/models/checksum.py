@@ -1,4 +1,4 @@
-"""SHA-256 of files, and the check of a folder against the hashes its card names."""
+"""SHA-256 of files, and checking a folder against the hashes in its card."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def file_sha256(path: Path) -> str:
 
 
 def verify_files(folder: Path, expected: Mapping[str, str]) -> None:
-    """Check that every named file is there with the named SHA-256.
+    """Check that every listed file exists and has the listed SHA-256.
 
     Raises:
-        ModelError: one is missing or differs.
+        ModelError: a file is missing or differs.
     """
     for name, sha256 in expected.items():
         path = folder / name
@@ -27,7 +27,7 @@ def verify_files(folder: Path, expected: Mapping[str, str]) -> None:
             found = file_sha256(path)
         except OSError as error:
             reason = error.strerror or error
-            raise ModelError(f"model file {path} cannot be read ({reason}): reinstall it") from None
+            raise ModelError(f"model file {path} cannot be read ({reason}); reinstall it") from None
         if found != sha256:
             raise ModelError(
                 f"model file {path} does not match its card (SHA-256 {found[:12]}..., expected "

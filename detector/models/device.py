@@ -1,4 +1,4 @@
-"""Choosing the device and the number format, and saying why."""
+"""The choice of device and number format, with its reason."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..errors import AidetectError
 
 @dataclass(frozen=True)
 class Device:
-    """Where the tower runs.
+    """The device that the tower runs on.
 
     Attributes:
         name: ``cpu``, ``cuda`` or ``mps``.
-        dtype: ``float32``, or ``bfloat16`` on CUDA devices that have it.
-        why: the reason for the choice, for people.
+        dtype: ``float32``, or ``bfloat16`` on CUDA devices that support it.
+        why: the reason for the choice, for people to read.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Device:
 
     @property
     def dtype_name(self) -> str:
-        """E.g. ``float32``."""
+        """Name of the number format, e.g. ``float32``."""
         return str(self.dtype).removeprefix("torch.")
 
 
@@ -36,7 +36,7 @@ def choose(wanted: str = "auto") -> Device:
         wanted: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        AidetectError: the device asked for is not usable here.
+        AidetectError: the requested device cannot be used here.
     """
     cuda = torch.cuda.is_available()
     mps = torch.backends.mps.is_available()

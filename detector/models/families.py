@@ -1,8 +1,8 @@
-"""Families of generators: which of the cloud API's names a generator goes by."""
+"""Families of generators, with the names that the cloud API uses for them."""
 
 from __future__ import annotations
 
-# Names are those of the cloud API's `ai_generators`, where it has one. Slugs of unknown generators have none.
+# The names are those of the cloud API's `ai_generators`, where it has one. Unknown generators have no family.
 _FAMILIES = {
     "stable_diffusion": (
         "sd14 sd15 sd15-ft sd2 sdxl sdxl-ft sd3 sd35 pony sd-unknown stable-cascade segmind-vega"
@@ -28,7 +28,7 @@ OTHER = "other"
 
 
 def family_of(generator: str) -> str | None:
-    """Family of a generator's slug: a known one, ``other``, or ``None`` when it is not known."""
+    """Family of a generator's slug: one of the list, ``other``, or ``None`` for an unknown generator."""
     for family, slugs in _FAMILIES.items():
         if generator in slugs.split() or generator == family:
             return family

@@ -1,7 +1,7 @@
-"""Keeping freed memory: what a tower frees after one batch serves the next.
+"""Reuse of freed memory from one batch to the next.
 
-The C library of Linux hands large blocks back to the system the moment they are freed, and the system clears
-them anew for the next batch: on two cores a quarter of a tower's time went there.
+By default glibc returns large blocks to the system as soon as they are freed, and the system clears them
+again for the next batch. On two cores this took a quarter of a tower's time.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import sys
 
 # Names and numbers of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_BLOCK = 32 << 20  # the most that glibc takes; larger blocks go back as before
+_LARGEST_BLOCK = 32 << 20  # glibc's maximum; larger blocks are returned as before
 _LARGEST_REST = (1 << 31) - 1
 
 
 def keep_freed() -> bool:
-    """Have glibc keep what is freed in blocks of up to 32 MiB, for as long as the process lives.
+    """Make glibc keep freed blocks of up to 32 MiB for as long as the process lives.
 
-    It holds for the whole process, so that a program decides it, not a library.
+    The setting applies to the whole process. So programs should call this, libraries should not.
 
     Returns:
-        Whether it is so; ``False`` with another C library, where nothing is changed.
+        Whether the setting was made. With another C library nothing changes and it is ``False``.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,7 +1,7 @@
-"""Models: a folder with a card (``model.json``) and the files it names, hashes verified.
+"""Models: folders with a card (``model.json``) and the files that the card lists with their hashes.
 
 A card names its tower: a tower folder beside it (or shipped with the package), open_clip's
-architecture and tag, or a local checkpoint. Nothing is scored before every hash has been checked.
+architecture and tag, or a local checkpoint. Every hash is checked before anything is scored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Thresholds:
 
     Attributes:
         ai: verdict ``ai`` at or above it.
-        real: verdict ``real`` below it; ``uncertain`` lies between.
+        real: verdict ``real`` below it; ``uncertain`` in between.
     """
 
     ai: float
@@ -47,12 +47,12 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Card:
-    """A model's card, read but with no weights loaded.
+    """A model's card, without the weights.
 
     Attributes:
-        folder: where it lies.
+        folder: the model's folder.
         data: the whole card as JSON data.
-        sha256: SHA-256 of the card file: it names every other file's hash, so it stands for all.
+        sha256: SHA-256 of the card file. The card lists the hashes of all other files, so it covers them too.
     """
 
     folder: Path
@@ -85,7 +85,7 @@ class Card:
         return Thresholds(float(data["ai"]), float(data["real"]))
 
     def error_rates(self, mode: str) -> dict[str, Any]:
-        """Error rates at the shipped thresholds, as the card states them."""
+        """The card's error rates at its thresholds."""
         return dict(self._mode(mode).get("error_rates", {}))
 
     def _mode(self, mode: str) -> Mapping[str, Any]:
@@ -98,7 +98,7 @@ class Card:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model ready to score: card, tower, probes, and family probes where it has attribution."""
+    """A loaded model: card, tower, probes, and family probes if it has attribution."""
 
     card: Card
     tower: Tower
@@ -107,20 +107,20 @@ class Model:
 
 
 def shipped_folder() -> Path:
-    """Where the models that came with the package lie."""
+    """The folder of the models that come with the package."""
     from importlib.resources import files
 
     return Path(str(files("aidetect.weights")))
 
 
 def search_path() -> list[Path]:
-    """Folders searched for a model's name: ``AIDETECT_MODELS``, the user's data folder, the package."""
+    """Folders searched for a model by name: ``AIDETECT_MODELS``, the user's data folder, the package."""
     extra = [Path(p) for p in os.environ.get("AIDETECT_MODELS", "").split(os.pathsep) if p]
     return [*extra, Path(platformdirs.user_data_dir("aidetect")) / "models", shipped_folder()]
 
 
 def find_cards() -> Iterator[Path]:
-    """Folders on the search path that hold a model card; the first of a name hides the others."""
+    """Folders on the search path with a model card. Of folders with the same name the first one counts."""
     seen = set()
     for base in search_path():
         if base.is_dir():
@@ -137,7 +137,7 @@ def read_model_card(name: str) -> Card:
         name: a model's name, or the path of its folder.
 
     Raises:
-        ModelError: there is none, or it is not a card this version reads.
+        ModelError: there is no such model, or this version cannot read its card.
     """
     folder = _find(name, MODEL_CARD)
     path = folder / MODEL_CARD
@@ -167,12 +167,12 @@ def _find(name: str, card: str, beside: Path | None = None) -> Path:
     known = ", ".join(folder.name for folder in find_cards()) or "none"
     advice = "see: aidetect models list"
     if beside is None and (Path(name) / card).is_file():
-        advice = f"for the folder of that name here, say .{os.sep}{name}"
+        advice = f"for the folder of that name here, write .{os.sep}{name}"
     raise ModelError(f"no model called {name!r}; installed: {known} ({advice})")
 
 
 def verify_model(card: Card) -> list[tuple[Path, str]]:
-    """Check every file of a model, its shipped tower's included.
+    """Check every file of a model and of its tower folder, if it has one.
 
     Returns:
         The files checked, with their SHA-256.
@@ -192,7 +192,7 @@ def verify_model(card: Card) -> list[tuple[Path, str]]:
 
 
 def load_model(name: str = DEFAULT_MODEL) -> Model:
-    """Load a model on the CPU in float32, every hash verified.
+    """Load a model on the CPU in float32 and verify every hash.
 
     Args:
         name: a model's name, or the path of its folder.
@@ -222,10 +222,10 @@ def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:
     Args:
         data: ``{"folder", "sha256"}``, or ``{"architecture", "tag", "sha256"}`` where the tag may be a
             checkpoint's path.
-        beside: folder in which a tower folder is looked for first.
+        beside: folder that is searched first for the tower folder.
 
     Raises:
-        ModelError: it is not there or not the one the probe was fitted on.
+        ModelError: the tower is missing, or it is not the one that the probe was fitted on.
     """
     if "folder" not in data:
         return load_hub_tower(str(data["architecture"]), str(data.get("tag", "")), data.get("sha256"))

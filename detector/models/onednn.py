@@ -1,9 +1,9 @@
-"""Faster matrix products on CPUs: a tower's float32 layers through oneDNN instead of torch's BLAS.
+"""Faster matrix products on CPUs: a tower's float32 layers run on oneDNN instead of torch's BLAS.
 
-torch takes float32 products of linear layers to the BLAS it was built with, MKL, which makes little use of
-AVX-512 on CPUs that are not Intel's. oneDNN, which torch brings along, does: on an AMD EPYC with AVX-512 a
-CLIP ViT-B/16 runs twice as fast. Where a CPU has AVX2 alone MKL is the faster one (by a fifth on an AMD
-EPYC), and torch's layers stay. Results differ in the last bits; they do not depend on the batch.
+torch computes float32 linear layers with the BLAS it was built with, MKL. MKL makes little use of AVX-512 on
+CPUs that are not Intel's. oneDNN, which comes with torch, does: on an AMD EPYC with AVX-512 a CLIP ViT-B/16
+runs twice as fast. On CPUs with AVX2 only, MKL is faster (by a fifth on an AMD EPYC), and torch's layers
+stay. Results differ in the last bits. They do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch.nn import functional
 
 
 def helps() -> bool:
-    """Whether this CPU has what makes oneDNN the faster one: AVX-512."""
+    """Whether oneDNN is faster on this CPU, which is so with AVX-512."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def available() -> bool:
-    """Whether this torch has oneDNN's linear layer, and it computes what torch's own does."""
+    """Whether this torch has oneDNN's linear layer, and that gives the same results as torch's own."""
     x, weight, bias = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2)
     try:
         found = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -29,14 +29,14 @@ def available() -> bool:
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``x @ weight.T + bias``, by oneDNN for float32 on a CPU, else as torch does it."""
+    """``x @ weight.T + bias``, by oneDNN for float32 on a CPU, else by torch."""
     if x.device.type == "cpu" and x.dtype == torch.float32:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
     return functional.linear(x, weight, bias)
 
 
 class Linear(nn.Module):
-    """A linear layer with another's parameters."""
+    """A linear layer with the parameters of torch's layer."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -48,7 +48,11 @@ class Linear(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with the parameters of torch's layer, for inference without a mask."""
+    """Self-attention with the parameters of torch's layer, for inference without a mask.
+
+    Raises:
+        ValueError: when called with a mask, for weights, or for other attention than self-attention.
+    """
 
     def __init__(self, layer: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -64,7 +68,7 @@ class SelfAttention(nn.Module):
         need_weights: bool = False,
         attn_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, None]:
-        """Attention of ``[n, tokens, width]`` to itself; the arguments of `nn.MultiheadAttention`."""
+        """Self-attention of ``[n, tokens, width]``, with the arguments of `nn.MultiheadAttention`."""
         if need_weights or attn_mask is not None or key is not query or value is not query:
             raise ValueError("only self-attention without a mask and without weights")
         n, tokens, width = query.shape
@@ -75,17 +79,16 @@ class SelfAttention(nn.Module):
 
 
 def _plain(layer: nn.Module) -> bool:
-    """Whether `SelfAttention` can stand for a layer."""
+    """Whether `SelfAttention` can replace a layer."""
     if not isinstance(layer, nn.MultiheadAttention):
         return False
     return layer.batch_first and layer.in_proj_weight is not None and layer.bias_k is None
 
 
 def quicken(module: nn.Module) -> None:
-    """Put these layers in the place of torch's in a vision transformer, in its residual blocks.
+    """Replace torch's layers by these in the residual blocks of a vision transformer.
 
-    A module without open_clip's residual blocks is left as it is, and so is any where oneDNN is missing or
-    slower.
+    Nothing changes in a module without open_clip's residual blocks, or where oneDNN is missing or slower.
     """
     from open_clip.transformer import ResidualAttentionBlock
 

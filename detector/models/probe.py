@@ -1,4 +1,4 @@
-"""The probe: from features to logits, and from a raw logit to a calibrated probability."""
+"""The probe turns features into logits. The calibration turns a raw logit into a probability."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KINDS = ("whole", "native")
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A linear function in the feature space of a Gaussian kernel: bumps around some of the training views.
+    """A linear function in the feature space of a Gaussian kernel, centred at some of the training views.
 
     With ``z = ((x[used] - mean) / std) @ basis``, its value is
     ``sum(weight * exp(-gamma * |z - centre|^2))`` over the centres (Williams and Seeger, 2001).
 
     Attributes:
-        used: which of a view's features it looks at, ``[length]``, dtype ``bool``; ``d`` of them.
-        mean, std: of those, ``[d]`` each, dtype ``float32``.
+        used: which of a view's features it uses, ``[length]``, dtype ``bool``; ``d`` of them are true.
+        mean, std: of those features, ``[d]`` each, dtype ``float32``.
         basis: principal components, ``[d, r]``, dtype ``float32``.
         centres: ``[m, r]``, dtype ``float32``.
         weight: ``[m]``, dtype ``float32``.
@@ -46,7 +46,11 @@ class Kernel:
         return float((bumps * self.weight).sum())
 
     def values(self, features: np.ndarray) -> np.ndarray:
-        """The values at many views' features, ``[n, length]``: as `value`'s, but for rounding, and faster."""
+        """The values at many views' features ``[n, length]``: equal to `value` up to rounding, but faster.
+
+        Returns:
+            ``[n]``, dtype ``float64``.
+        """
         found = []
         squares = np.einsum("ij,ij->i", self.centres, self.centres)
         for start in range(0, len(features), 4096):
@@ -56,11 +60,11 @@ class Kernel:
         return np.concatenate(found)
 
     def slope(self, row: np.ndarray) -> np.ndarray:
-        """Weights of the linear function that stands for this one between the mean view and ``row``.
+        """Weights of a linear function that replaces this one between the mean view and ``row``.
 
-        They are the gradient averaged along the straight line from one to the other (integrated gradients:
-        Sundararajan et al., 2017), so that ``slope @ (row - mean view)`` is the difference of the values, but
-        for the rounding of a sum over 32 points.
+        They are the gradient averaged along the straight line between the two (integrated gradients:
+        Sundararajan et al., 2017). So ``slope @ (row - mean view)`` is the difference of the two values, up
+        to the error of integrating with 32 points.
 
         Args:
             row: one view's features, ``[length]``, any float dtype.
@@ -85,12 +89,12 @@ class Kernel:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """What turns the features of one kind of view into a logit: a linear part, and mostly a kernel.
+    """Turns the features of one kind of view into a logit, with a linear part and usually a kernel part.
 
     Attributes:
-        weight: ``[length]``, dtype ``float32``; standardisation is folded in.
+        weight: ``[length]``, dtype ``float32``; includes the standardisation.
         bias: scalar.
-        kernel: added to the linear part; ``None`` in models that have none.
+        kernel: added to the linear part; ``None`` in models without one.
     """
 
     weight: np.ndarray
@@ -106,7 +110,7 @@ class Probe:
         Returns:
             ``[n]``, dtype ``float64``; positive means AI.
         """
-        # Row by row: a matrix product may round a view's logit otherwise in other company.
+        # Row by row: in a matrix product, rounding may depend on the other rows.
         weight = self.weight.astype(np.float64)
         flat = features.reshape(len(features), -1)
         found = np.array([(row.astype(np.float64) * weight).sum() for row in flat]) + self.bias
@@ -115,7 +119,7 @@ class Probe:
         return found
 
     def linear_at(self, row: np.ndarray) -> tuple[np.ndarray, float]:
-        """The linear function that gives one view's logit, for saying which features moved it.
+        """A linear function that gives one view's logit, to show which features moved it.
 
         Args:
             row: the view's features, ``[length]``, any float dtype.
@@ -136,7 +140,7 @@ class FamilyProbe:
 
     Attributes:
         names: families, in the order of the rows.
-        weight: ``[families, length]``, dtype ``float32``; standardisation is folded in.
+        weight: ``[families, length]``, dtype ``float32``; includes the standardisation.
         bias: ``[families]``.
     """
 
@@ -154,7 +158,7 @@ class FamilyProbe:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the view logits of one mode become a logit and a probability.
+    """How the view logits of one mode are combined into a logit and a probability.
 
     ``logit = share * mean(whole) + (1 - share) * mean(native)``;
     ``probability = sigmoid(slope * logit + intercept)`` (Platt, 1999).
@@ -190,9 +194,9 @@ def sigmoid(z: float) -> float:
 
 
 def probe_tensors(kind: str, probe: Probe) -> dict[str, np.ndarray]:
-    """A probe as the tensors that `load_probes` reads; matrices of a kernel in eight bits.
+    """A probe as the tensors that `load_probes` reads. The matrices of a kernel are stored in eight bits.
 
-    Fitting rounds them the same way (`rounded`), so that nothing is lost here.
+    Fitting rounds them in the same way (`rounded`), so nothing is lost here.
     """
     tensors = {
         f"{kind}.weight": probe.weight.astype(np.float32),
@@ -209,13 +213,14 @@ def probe_tensors(kind: str, probe: Probe) -> dict[str, np.ndarray]:
 
 def load_probes(path: Path, length: int) -> dict[str, Probe]:
     """Read the probes of a model: tensors ``<kind>.weight`` and ``<kind>.bias``, and ``<kind>.kernel.*``
-    where it has a kernel.
+    if it has a kernel.
 
     Args:
-        length: the feature length that the tower gives.
+        path: the safetensors file.
+        length: number of features that the tower gives.
 
     Raises:
-        ModelError: a tensor is missing or of another length.
+        ModelError: a tensor is missing or has the wrong length.
     """
     tensors = read_tensors(path)
     probes = {}
@@ -260,7 +265,7 @@ def _fits(kernel: Kernel, length: int) -> bool:
 
 
 def pack(tensors: dict[str, np.ndarray], name: str, columns: np.ndarray) -> None:
-    """Store a matrix as ``name``, rounded to eight bits, and the scale of each column as ``name.scale``."""
+    """Store a matrix in ``tensors``: rounded to eight bits as ``name``, column scales as ``name.scale``."""
     scale = np.maximum(np.abs(columns).max(axis=0), 1e-12) / 127
     tensors[name] = np.rint(columns / scale).astype(np.int8)
     tensors[f"{name}.scale"] = scale.astype(np.float32)
@@ -272,7 +277,7 @@ def unpack(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def rounded(columns: np.ndarray) -> np.ndarray:
-    """A matrix as it comes back from `pack`, dtype ``float32``."""
+    """A matrix after `pack` and `unpack`, dtype ``float32``."""
     tensors: dict[str, np.ndarray] = {}
     pack(tensors, "x", columns)
     return unpack(tensors, "x")
@@ -282,7 +287,7 @@ def load_families(path: Path, length: int, names: tuple[str, ...]) -> dict[str, 
     """Read the family probes of a model: tensors ``families.<kind>.weight`` and ``families.<kind>.bias``.
 
     Raises:
-        ModelError: a tensor is missing or of another shape.
+        ModelError: a tensor is missing or has the wrong shape.
     """
     tensors = read_tensors(path)
     probes = {}
@@ -313,9 +318,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write NumPy arrays as a safetensors file that others may read as the process's umask allows.
+    """Write NumPy arrays as a safetensors file, with the permissions that the process's umask gives.
 
-    (safetensors' own writer makes a file that its owner alone can read, and so a model of no use to others.)
+    (safetensors' own writer makes a file that only its owner can read, so others could not use the model.)
     """
     from safetensors.numpy import save
 

@@ -21,7 +21,7 @@ TOWER_CARD = "tower.json"
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How views become the tower's input; it travels with the tower, never with the code.
+    """How views become the tower's input. It is stored with the tower, not in the code.
 
     Attributes:
         size: side of the square input, in pixels.
@@ -44,15 +44,15 @@ class Preprocess:
 
 
 class Tower:
-    """A vision transformer that yields the tokens of chosen blocks.
+    """A frozen vision transformer that gives the tokens of all its blocks.
 
     Args:
-        module: an open_clip ``VisionTransformer`` (anything with its ``forward_intermediates``).
+        module: an open_clip ``VisionTransformer`` (or another module with its ``forward_intermediates``).
         preprocess: the tower's own preprocessing.
-        sha256: hash of the weights it was loaded with.
+        sha256: hash of its weights.
 
     Attributes:
-        patch_mean: whether `features` gives the mean of the patch tokens too, unless told otherwise.
+        patch_mean: whether `features` also gives the mean of the patch tokens by default.
     """
 
     def __init__(self, module: nn.Module, preprocess: Preprocess, sha256: str) -> None:
@@ -67,7 +67,7 @@ class Tower:
         self._std = torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Tower:
-        """Move the tower; returns itself."""
+        """Move the tower to a device and number format, and return it."""
         self.module.to(device=device, dtype=dtype)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         self.device, self.dtype = device, dtype
@@ -79,14 +79,14 @@ class Tower:
 
         Args:
             views: ``[n, size, size, 3]``, dtype ``uint8``.
-            patch_mean: also return the mean of the patch tokens of every block; ``None`` for what the
-                tower's attribute says.
+            patch_mean: also return the mean of the patch tokens of every block; ``None`` means the
+                tower's attribute decides.
 
         Returns:
             ``[n, blocks, width]``, or ``[n, 2 * blocks, width]`` with the patch means after the
             class tokens; dtype ``float32``.
 
-        Source of the idea to use every block: RINE (Koutlis and Papadopoulos, 2024).
+        Using every block follows RINE (Koutlis and Papadopoulos, 2024).
         """
         out = self._forward(views)
         tokens = [prefix[:, 0] for prefix in out["image_intermediates_prefix"]]
@@ -96,10 +96,10 @@ class Tower:
 
     @torch.inference_mode()
     def patch_tokens(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens whose class tokens and patch means `features` gives, each at its place.
+        """Class tokens and all patch tokens of every block, of which `features` gives the mean.
 
         Args:
-            views: ``[n, size, size, 3]``, dtype ``uint8``; few, for the tokens are many.
+            views: ``[n, size, size, 3]``, dtype ``uint8``. Pass only a few: the tokens take much memory.
 
         Returns:
             Class tokens ``[n, blocks, width]`` and patch tokens ``[n, blocks, rows, columns, width]``,
@@ -111,7 +111,7 @@ class Tower:
         return classes.cpu().numpy(), grids.cpu().numpy()
 
     def _forward(self, views: np.ndarray) -> dict[str, list[torch.Tensor]]:
-        """What every block gives for views ``[n, size, size, 3]``, dtype ``uint8``, by open_clip's names."""
+        """Outputs of all blocks for views ``[n, size, size, 3]``, ``uint8``, by open_clip's names."""
         pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
         pixels = ((pixels - self._mean) / self._std).to(self.dtype)
         out: dict[str, list[torch.Tensor]] = self.module.forward_intermediates(  # type: ignore[operator]
@@ -121,10 +121,10 @@ class Tower:
 
 
 def load_tower(folder: Path) -> Tower:
-    """Load a tower folder: ``tower.json`` and the files it names, hashes verified.
+    """Load a tower folder: ``tower.json`` and the files that it lists, after verifying their hashes.
 
     Raises:
-        ModelError: something is missing, altered or unreadable.
+        ModelError: a file is missing, altered or unreadable.
     """
     card = read_tower_card(folder)
     verify_files(folder, card["files"])
@@ -137,11 +137,11 @@ def load_tower(folder: Path) -> Tower:
 
 
 def load_hub_tower(architecture: str, tag: str, sha256: str | None = None) -> Tower:
-    """Load a tower by open_clip's architecture and tag, or from a local checkpoint file.
+    """Load a tower by open_clip's architecture and tag, or from a local checkpoint.
 
     Args:
         architecture: an open_clip model name, or ``hf-hub:owner/name``.
-        tag: a pretrained tag that open_clip knows, or the path of a checkpoint.
+        tag: one of open_clip's pretrained tags, or the path of a checkpoint.
         sha256: expected hash of the loaded tensors (see `tensors_sha256`); ``None`` to accept any.
 
     Raises:
@@ -160,7 +160,7 @@ def load_hub_tower(architecture: str, tag: str, sha256: str | None = None) -> To
     found = tensors_sha256(visual.state_dict())
     if sha256 is not None and found != sha256:
         raise ModelError(
-            f"the tower {architecture} ({tag}) has hash {found[:12]}, the card says {sha256[:12]}: "
+            f"the tower {architecture} ({tag}) has hash {found[:12]}, the card expects {sha256[:12]}: "
             "this is not the tower the probe was fitted on"
         )
     return Tower(visual, Preprocess.from_dict(config), found)
@@ -179,7 +179,7 @@ def read_card(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from None
     if not isinstance(card, dict):
-        raise ModelError(f"{path} is not a card: a JSON object is expected")
+        raise ModelError(f"{path} is not a card: it must be a JSON object")
     return card
 
 
@@ -187,7 +187,7 @@ def read_tower_card(folder: Path) -> dict[str, Any]:
     """Read a tower folder's card.
 
     Raises:
-        ModelError: it is missing, or lacks what a tower needs.
+        ModelError: the card is missing or incomplete.
     """
     path = folder / TOWER_CARD
     card = read_card(path)
@@ -197,7 +197,7 @@ def read_tower_card(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"the card {path} is not usable: {error!r}") from None
     if not known:
-        raise ModelError(f"the card {path} is not usable: it names no hash of its weights")
+        raise ModelError(f"the card {path} is not usable: it gives no hash for its weights")
     return card
 
 
@@ -234,24 +234,24 @@ def build_module(
     quick_gelu: bool | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build open_clip's image tower without its text half and put the weights in.
+    """Build open_clip's image tower without the text tower, with the given weights.
 
     Args:
         architecture: an open_clip model name.
-        weights: its image tower's tensors.
-        quick_gelu: the activation; ``None`` for what the configuration says.
+        weights: the image tower's tensors.
+        quick_gelu: whether the activation is QuickGELU; ``None`` means as in the configuration.
         config: the architecture's configuration (``embed_dim``, ``vision_cfg``), for towers that open_clip
             does not list.
 
     Raises:
-        ModelError: open_clip does not know the architecture, or the tensors do not fit it.
+        ModelError: open_clip has no such architecture, or the tensors do not fit it.
     """
     import open_clip
     from open_clip.transformer import QuickGELU, VisionTransformer
 
     config = config or open_clip.get_model_config(architecture)
     if config is None:
-        raise ModelError(f"open_clip knows no architecture called {architecture!r}")
+        raise ModelError(f"open_clip has no architecture called {architecture!r}")
     vision = dict(config["vision_cfg"])
     known = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
     if set(vision) - known:
@@ -278,7 +278,7 @@ def build_module(
 
 
 def tensors_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 bytes of tensors, in the order of their names."""
+    """SHA-256 (hex) over names, shapes and float32 bytes of tensors, sorted by name."""
     import hashlib
 
     digest = hashlib.sha256()

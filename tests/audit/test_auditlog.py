@@ -83,7 +83,7 @@ def test_a_cut_tail_is_told(tmp_path_factory: pytest.TempPathFactory, cut: int) 
     lines = write(path)
     hypothesis.assume(cut < len(lines[-1]))
     path.write_bytes(b"".join(lines)[:-cut])
-    assert any("tail is cut off" in problem for problem in verify_log(path).problems)
+    assert any("end is cut off" in problem for problem in verify_log(path).problems)
 
 
 def test_a_line_broken_off_by_a_crash_is_noted_and_chained(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_line_broken_off_by_a_crash_is_noted_and_chained(tmp_path: Path) -> No
     write(path)
     report = verify_log(path)
     assert report.problems == []
-    assert "line 6: broken off" in report.notes[0]
+    assert "line 6: incomplete" in report.notes[0]
     damaged = path.read_bytes().replace(b'"event": "end"', b'"event": "END"', 1)
     path.write_bytes(damaged)
     assert verify_log(path).problems

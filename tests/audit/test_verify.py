@@ -72,7 +72,7 @@ def test_changes_are_told_apart(run: Any, report: Path, folder: Path) -> None:
     assert found["a"] == ("same", "the file's bytes differ, its pixels do not")
     assert found["b"] == ("changed", "the pixels differ")
     assert found["c"][0] == "missing"
-    assert found["d"] == ("changed", "it could not be read then, and can be now")
+    assert found["d"] == ("changed", "it could not be read then, but can be read now")
     assert found["e"][0] == "same"
 
 
@@ -159,7 +159,7 @@ def test_a_broken_record_is_one_line(run: Any, report: Path) -> None:
     report.write_text(json.dumps(data))
     result = run("verify", report)
     assert result.exit_code == 2
-    assert "not a whole report" in result.stderr
+    assert "incomplete or damaged report" in result.stderr
 
 
 def test_usage(run: Any, report: Path) -> None:

@@ -235,7 +235,7 @@ def test_a_folder_here_is_no_name_and_the_error_says_how_to_mean_it(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_model_folder.parent)
-    assert f"say .{os.sep}tiny)" in refused("tiny")
+    assert f"write .{os.sep}tiny)" in refused("tiny")
     assert load_model(f".{os.sep}tiny").card.name == "tiny"
 
 
@@ -274,7 +274,7 @@ def test_tower_shipped_elsewhere_is_found_by_name(
     (model_copy.parent / "tiny-tower").rename(tmp_path / "tiny-tower")
     assert "tiny-tower" in refused(model_copy)
     monkeypatch.chdir(tmp_path)  # whoever asks for the model cannot change what its card calls the tower
-    assert "say" not in refused(model_copy).rpartition(" (")[2]
+    assert "write" not in refused(model_copy).rpartition(" (")[2]
     monkeypatch.setenv("AIDETECT_MODELS", str(tmp_path))
     assert load_model(str(model_copy)).card.name == "tiny"
 
