@@ -6,7 +6,7 @@
 Reads the training features that a model carries, or those that `aidetect train` has cached, and prints, for
 each choice, measures of pictures whose repository the probe had not seen, in Markdown: pictures as they are,
 laundered as whole files, and cuts laundered as they are. No picture is needed with `--base`. On two cores a
-row takes one to three minutes; with `--partitions`, ten minutes or more.
+row takes one to three minutes; with `--partitions` or `--curve`, ten minutes or more.
 """
 
 from __future__ import annotations
@@ -31,15 +31,29 @@ from aidetect.detector.training.crossfit import (
     held_out,
     in_fit,
     mean_logit,
+    sample_weights,
 )
 from aidetect.detector.training.dataset import Example, read_index
 from aidetect.detector.training.features import FeatureCache, Sample, Vectors, request
-from aidetect.detector.training.fit import group_folds
+from aidetect.detector.training.fit import fit_probe, group_folds, leading, projected
 from aidetect.detector.training.metrics import roc_auc, threshold_at_fpr
 from aidetect.detector.training.recipe import Recipe
 
 BLOCKS = 12  # of the towers named ViT-B
 CONDITIONS = ("clean", MIX, CUTS, REWORK)
+# Repositories that hold both classes: the same subjects, in one pipeline.
+PAIRS = (
+    "Rafi-Andi/human-vs-ai-images",
+    "ai-or-human/ai-or-human.github.io",
+    "dexer1/AI-Image-Detector",
+    "Hiyoiria/aipic",
+    "rekeai/rekegame",
+    "crinatlc/ai-vs-uman-survey",
+    "HermeticOrmus/FloraHeritage",
+    "brockwebb/ai-or-not",
+    "gctanita/humanOrAi",
+    "mindbomber/AI_vs_Real-App",
+)
 Logits = dict[tuple[str, int], float]
 
 
@@ -76,8 +90,8 @@ class Bench:
         mine = [self.examples[s.example] for s in samples]
         labels = np.array([e.label for e in mine])
         copies = np.array([s.copy for s in samples])
-        groups = [e.group for e in mine]
-        kept = [(family_of(e.generator) or OTHER) if families and e.label else e.group for e in mine]
+        groups = [e.side for e in mine]
+        kept = [(family_of(e.generator) or OTHER) if families and e.label else e.side for e in mine]
         fold = group_folds(kept, labels.tolist(), recipe.folds)
         fitted = in_fit(samples, self.examples, recipe.crops)
         laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
@@ -176,6 +190,80 @@ def by_partition(base: Base, recipe: Recipe, count: int) -> None:
             print(f"| {seed} | {mode} | " + " | ".join(cells) + " |", flush=True)
 
 
+def by_size(bench: Bench, recipe: Recipe, sizes: Sequence[int]) -> None:
+    """Print what the linear probe reaches when it is fitted on fewer repositories: of both classes, of AI
+    pictures alone and of reals alone. All repositories are measured, each by probes that never saw it.
+    """
+    reduced = {}
+    for kind, x in bench.x.items():
+        standard, basis = leading(
+            x, np.ones(len(x)), recipe.components, recipe.emphasis(kind, BLOCKS, bench.width)
+        )
+        reduced[kind] = projected(x, standard, basis)
+    print("| fewer | repositories | condition | AUC | T1 | T5 |\n| --- | --- | --- | --- | --- | --- |")
+    everything = sorted({bench.examples[s.example].side for mine in bench.samples.values() for s in mine})
+    order = np.random.default_rng(0).permutation(len(everything))
+    for classes, name in (((0, 1), "both"), ((1,), "AI"), ((0,), "reals")):
+        for size in (*sizes, len(everything)):
+            if size == len(everything) and name != "both":
+                continue
+            chosen = {everything[i] for i in order[:size]}
+            logits = {}
+            for kind, samples in bench.samples.items():
+                mine = [bench.examples[s.example] for s in samples]
+                labels = np.array([e.label for e in mine])
+                fold = group_folds([e.side for e in mine], labels.tolist(), recipe.folds)
+                there = [e.side in chosen or e.label not in classes for e in mine]
+                there &= in_fit(samples, bench.examples, recipe.crops)
+                votes = np.empty(len(mine))
+                for k in range(recipe.folds):
+                    train = np.flatnonzero(there & (fold != k))
+                    weights = sample_weights(kind, [samples[i] for i in train], bench.examples, recipe)
+                    probe = fit_probe(reduced[kind][train], labels[train], weights, 0.3)
+                    votes[fold == k] = probe.logits(reduced[kind][fold == k])
+                logits[kind] = bench.pictures(kind, votes / votes.std())
+            both = joined(logits["whole"], logits["native"], 0.5)
+            for condition in ("clean", MIX):
+                keys = [key for key in both if condition_of(bench.named[key], key[1]) == condition]
+                cells = measures(
+                    np.array([bench.named[k].label for k in keys]), np.array([both[k] for k in keys])
+                )
+                print(f"| {name} | {size} | {condition} | " + " | ".join(cells) + " |", flush=True)
+
+
+def by_pairs(bench: Bench, recipe: Recipe) -> None:
+    """Print what the recipe reaches on repositories that hold both classes of the same subjects in one
+    pipeline, when it is fitted without any of them.
+    """
+    logits = {}
+    for kind, samples in bench.samples.items():
+        mine = [bench.examples[s.example] for s in samples]
+        tested = np.array([e.group in PAIRS for e in mine])
+        train = np.flatnonzero(~tested & in_fit(samples, bench.examples, recipe.crops))
+        emphasis = recipe.emphasis(kind, BLOCKS, bench.width)
+        x = bench.x[kind]
+        pair = fit_kind(kind, x[train], [samples[i] for i in train], bench.examples, recipe, emphasis)
+        votes = both_votes(*pair, x)
+        both = votes / votes.std(axis=0) @ [1 - recipe.share, recipe.share]
+        logits[kind] = bench.pictures(kind, np.where(tested, both, np.nan))
+    found = joined(logits["whole"], logits["native"], 0.5)
+    print("| repositories | condition | AI | real | AUC | T1 | T5 |\n" + "| --- " * 7 + "|")
+    for repositories in (PAIRS, *((name,) for name in PAIRS)):
+        for condition in ("clean", MIX):
+            keys = [
+                key
+                for key in found
+                if bench.named[key].group in repositories
+                and condition_of(bench.named[key], key[1]) == condition
+            ]
+            truth, z = np.array([bench.named[k].label for k in keys]), np.array([found[k] for k in keys])
+            if len(set(truth.tolist())) < 2:
+                continue
+            name = "all" if repositories is PAIRS else repositories[0]
+            cells = [name, condition, str(truth.sum()), str((truth == 0).sum()), *measures(truth, z)]
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def joined(whole: Logits, native: Logits, share: float) -> Logits:
     """Logits averaged over the pictures that have both views."""
     return {key: share * whole[key] + (1 - share) * native[key] for key in whole if key in native}
@@ -217,6 +305,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="that the features were computed in")
     parser.add_argument("--quick", action="store_true", help="only the shipped choice and the joins")
     parser.add_argument("--families", action="store_true", help="hold out families of generators instead")
+    parser.add_argument("--curve", help="fit the linear probe on fewer repositories: numbers, e.g. 40,80,160")
+    parser.add_argument("--pairs", action="store_true", help="hold out repositories with both classes")
     parser.add_argument("--partitions", type=int, help="the card's partition into folds, and so many others")
     arguments = parser.parse_args()
     if arguments.partitions is not None and not arguments.base:
@@ -248,6 +338,12 @@ def main() -> None:
     tokens_of = {"chosen": chosen, "class": chosen & first, "mean": chosen & ~first}
     columns = {name: np.repeat(tokens, bench.width) for name, tokens in tokens_of.items()}
     print(f"chosen: {recipe.features(BLOCKS)}\n")
+    if arguments.curve:
+        by_size(bench, replace(recipe, components=576), [int(size) for size in arguments.curve.split(",")])
+        return
+    if arguments.pairs:
+        by_pairs(bench, recipe)
+        return
     if arguments.families:
         by_family(bench, columns["chosen"], recipe)
         return

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from aidetect.detector.images.degrade import WAYS
 from aidetect.detector.images.launder import SWEEP
 
 from ..common import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from aidetect.detector.training.metrics import Rate
     from aidetect.detector.training.scoring import Scored
 
-_CONDITIONS = [*SWEEP, "mix", "rework"]
+_CONDITIONS = [*SWEEP, *WAYS, "mix", "rework"]
 
 
 def _named_files(

@@ -139,6 +139,7 @@ def _train(
     from aidetect.detector.models.device import choose
     from aidetect.detector.models.model import load_card_tower, tower_reference
     from aidetect.detector.training.base import COMPONENTS, Joined, write_base
+    from aidetect.detector.training.crossfit import in_fit
     from aidetect.detector.training.features import FeatureCache, extract
     from aidetect.detector.training.modelfolder import write_model
     from aidetect.detector.training.recipe import Recipe
@@ -197,7 +198,10 @@ def _train(
 
     def ship(path: Path) -> None:
         tell("reducing the training features")
-        write_base(path, examples, samples, vectors, fitted.used, COMPONENTS)
+        # Views that were only measured stay out: they make up a third.
+        kept = in_fit(samples, examples, recipe.crops)
+        shipped = [sample for sample, used in zip(samples, kept, strict=True) if used]
+        write_base(path, examples, shipped, vectors, fitted.used, COMPONENTS)
 
     whole = {**reference, "sha256": tower.sha256}
     card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-# The names are those of the cloud API's `ai_generators`. Slugs for unknown generators have no family.
+# The names are those of the cloud API's `ai_generators`, where it has one. Unknown generators have no family.
 _FAMILIES = {
-    "stable_diffusion": "sd14 sd15 sd15-ft sd2 sdxl sdxl-ft sd3 sd-unknown stable-cascade segmind-vega",
+    "stable_diffusion": (
+        "sd14 sd15 sd15-ft sd2 sdxl sdxl-ft sd3 sd35 pony sd-unknown stable-cascade segmind-vega"
+    ),
     "midjourney": "midjourney",
     "dalle": "dalle2 dalle3",
     "gpt": "gpt-image",
     "imagen": "nano-banana gemini-image imagen",
-    "flux": "flux flux-dev flux-schnell flux-krea flux-kontext chroma flex",
+    "flux": "flux flux-dev flux-schnell flux-krea flux-kontext flux-unknown flux2 chroma flex",
     "gan": "stylegan stylegan2 stylegan3 gan-unknown",
     "firefly": "firefly",
     "ideogram": "ideogram",
@@ -18,6 +20,8 @@ _FAMILIES = {
     "wan": "wan-t2i",
     "z_image": "z-image",
     "seedream": "seedream",
+    "hunyuan": "hunyuan-dit hunyuan-image",
+    "cogview": "cogview",
 }
 _UNKNOWN = {"unknown-ai", "diffusion-unknown", "unknown"}
 OTHER = "other"

@@ -1,9 +1,9 @@
 """Base features: a model's training features, small enough to travel with it.
 
-A probe cannot be extended from its weights alone: fitted on a new generator it would forget the others.
-So a model may carry the features it was fitted on, each view reduced to the leading principal components of
-its kind and rounded to eight bits. Sufficient statistics would be smaller, but logistic regression and
-kernels have none, and folds, weights, calibration and families would be out of reach with them.
+A probe cannot be extended from its weights alone: fitted on a new generator, it would forget the others.
+So a model may carry the features it was fitted on. Each view is reduced to the leading principal components
+of its kind and rounded to eight bits. Sufficient statistics would be smaller, but logistic regression and
+kernels have none.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def write_base(
     named = sorted({sample.example for sample in order})
     number = {old: new for new, old in enumerate(named)}
     index = {
-        # Where pictures lay is of no use to others; names within their groups tell them apart.
+        # Paths on this machine stay out; names within groups are enough to distinguish pictures.
         "examples": [{**asdict(examples[i]), "path": examples[i].path.name} for i in named],
         "samples": [[number[s.example], s.kind, s.copy, s.key] for s in order],
     }

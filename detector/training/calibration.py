@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..images.degrade import ROUGHER, SMALLER
 from ..models.model import Thresholds
 from ..models.probe import Calibration
 from . import modelcard
 from .conditions import CUTS, MIX
 from .crossfit import Pictures
-from .evaluation import Evaluation
+from .evaluation import Evaluation, evaluate
 from .fit import platt
-from .metrics import number, roc_auc
+from .metrics import number, rate, roc_auc
 from .recipe import Recipe
 from .scoring import Scored
 
+SMALLER_COPIES = "smaller"  # all of `degrade.SMALLER` together
+
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
-    """Calibration and thresholds of a mode, on held-out logits of clean and laundered copies alike.
+    """Calibration and thresholds of a mode, from held-out logits.
 
-    The ``ai`` threshold keeps the recipe's false positive rate in each condition apart (clean, laundered as
-    files, laundered as cuts): the highest of their thresholds. Reworked ones may go above it.
+    Pictures count as they are, laundered, reworked and made smaller; rougher copies do not count. The ``ai``
+    threshold keeps the recipe's false positive rate in each of four conditions: clean, laundered as files,
+    laundered as cuts, made smaller. It is the highest of their thresholds (see `threshold_over_groups`).
     """
-    both = pictures.measured(mode)
-    labels = pictures.labels[both]
+    both = pictures.measured(mode) & ~np.isin(pictures.conditions, list(ROUGHER))
+    labels, conditions = pictures.labels[both], pictures.conditions[both]
+    groups = np.array([example.group for example in pictures.examples])[both]
     share = 1.0
     if mode != "fast":
         grid = np.linspace(0.2, 0.8, 13)
@@ -35,15 +42,50 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
     probability = np.array([calibration.probability(logit) for logit in raw])
-    fakes, conditions = np.sort(probability[labels == 1]), pictures.conditions[both]
-    ai = 0.0
-    for condition in ("clean", MIX, CUTS):
-        reals = np.sort(probability[(conditions == condition) & (labels == 0)])
-        if len(reals):
-            at = min(len(reals) - 1, int(np.ceil((1 - recipe.false_positive_rate) * len(reals))))
-            ai = max(ai, float(reals[at]))
+    limits = []
+    for together in (["clean"], [MIX], [CUTS], list(SMALLER)):
+        reals = np.isin(conditions, together) & (labels == 0)
+        if reals.any():
+            rate, sure = recipe.false_positive_rate, recipe.sure
+            limits.append(threshold_over_groups(probability[reals], groups[reals], rate, sure))
+    ai = max(limits)
+    fakes = np.sort(probability[labels == 1])
     real = float(fakes[int(np.floor(recipe.miss_rate * len(fakes)))])
     return calibration, Thresholds(ai=round(ai, 4), real=round(min(real, ai), 4))
+
+
+def threshold_over_groups(
+    probabilities: np.ndarray, groups: np.ndarray, share: float, sure: float, *, draws: int = 400
+) -> float:
+    """The threshold that a share of real pictures reaches at most, in most other sets of repositories.
+
+    Whole groups are drawn with repetition, as for `metrics.group_intervals`, seeded. Each draw has a lowest
+    threshold that the share keeps.
+
+    Args:
+        probabilities: ``[n]``, 0..1, of real pictures.
+        groups: ``[n]``, what each belongs to.
+        share: false positive rate, 0..1.
+        sure: which quantile of the draws' thresholds is taken, 0..1; 0 for the threshold of the pictures
+            as they are.
+        draws: number of draws.
+    """
+    order = np.argsort(-probabilities)
+    ranked = probabilities[order]
+    names, member = np.unique(groups[order], return_inverse=True)
+    rng = np.random.default_rng(0)
+
+    def limit(times: np.ndarray) -> float:
+        weight = times[member]
+        above = np.cumsum(weight)
+        allowed = int((above <= share * above[-1] + 1e-9).sum())
+        return float(ranked[allowed - 1] if allowed else np.nextafter(ranked[0], 1))
+
+    own = limit(np.ones(len(names)))
+    if not sure:
+        return own
+    drawn = (np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(draws))
+    return max(own, float(np.quantile([limit(times) for times in drawn], sure)))
 
 
 def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds, mode: str) -> list[Scored]:
@@ -71,14 +113,23 @@ def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds,
     return found
 
 
-def error_rates(evaluation: Evaluation) -> dict[str, Any]:
-    """What a card says of a mode's errors: on the laundered mix, or on what there is without one."""
+def error_rates(evaluation: Evaluation, scores: Sequence[Scored]) -> dict[str, Any]:
+    """What a card says of a mode's errors: on the laundered mix, or on what there is without one.
+
+    ``false_positive_rate_at_most`` is of the condition in which most reals are called ``ai``: as they are,
+    laundered, or made smaller.
+
+    Args:
+        evaluation: errors of the scores.
+        scores: held-out scores of the mode.
+    """
     condition = modelcard.stated_condition(evaluation)
     laundering = "as they are" if condition.name == "clean" else "laundered at random"
     polished = condition.polished
     return {
         "measured_on": f"pictures of held-out repositories, {laundering}",
         "false_positive_rate": condition.fpr.to_dict(),
+        "false_positive_rate_at_most": _worst(evaluation, scores),
         "recall": condition.recall.to_dict(),
         "missed_as_real": condition.missed.to_dict(),
         "auc": number(condition.auc),
@@ -87,3 +138,16 @@ def error_rates(evaluation: Evaluation) -> dict[str, Any]:
         "polished_false_positive_rate": polished.fpr.to_dict() if polished else None,
         "by_content": {c.name: c.to_dict() for c in condition.content},
     }
+
+
+def _worst(evaluation: Evaluation, scores: Sequence[Scored]) -> dict[str, Any]:
+    pooled = evaluate(
+        [replace(one, condition=SMALLER_COPIES) for one in scores if one.condition in SMALLER],
+        evaluation.thresholds,
+    )
+    found = {**evaluation.conditions, **pooled.conditions}
+    names = [name for name in ("clean", MIX, CUTS, SMALLER_COPIES) if name in found and found[name].fpr.n]
+    if not names:
+        return {"condition": None, **rate(0, 0).to_dict()}
+    worst = max(names, key=lambda name: found[name].fpr.value)
+    return {"condition": worst, **found[worst].fpr.to_dict()}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import AidetectError, InputError
+from ..images.degrade import WAYS
 from ..images.launder import SWEEP, launder
 from ..images.rework import rework
 from .features import SMALLEST_SCALE, random_source
@@ -14,7 +15,8 @@ from .features import SMALLEST_SCALE, random_source
 MIX = "mix"
 CUTS = "mix-cuts"  # held-out cuts that training laundered as they are, small already
 REWORK = "rework"  # sharpened, tinted, enlarged, turned ...: done on purpose
-CONDITIONS = (*SWEEP, MIX, REWORK)
+FIXED = {**SWEEP, **WAYS}  # nothing in these is random
+CONDITIONS = (*FIXED, MIX, REWORK)
 
 
 def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> np.ndarray:
@@ -32,8 +34,8 @@ def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> 
     """
     check_conditions([condition])
     try:
-        if condition in SWEEP:
-            return SWEEP[condition](rgb)
+        if condition in FIXED:
+            return FIXED[condition](rgb)
         rng = random_source(key, condition)
         if condition == REWORK:
             return rework(rgb, rng)

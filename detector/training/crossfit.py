@@ -12,16 +12,20 @@ from ..errors import AidetectError
 from ..models.families import family_of
 from ..models.probe import KINDS, Calibration, Probe
 from .conditions import CUTS, MIX, REWORK
-from .dataset import REWORKED, Example
+from .dataset import DEGRADED, REWORKED, Example
 from .features import Sample, Vectors
 from .fit import balanced_weights, fit_pair, group_folds, platt
 from .recipe import Recipe
 
+_WAY_OF = {copy: name for name, copy in DEGRADED.items()}
+
 
 def condition_of(example: Example, copy: int) -> str:
     """``clean``, `MIX` for a copy laundered as a whole file, `CUTS` for one laundered as a small cut,
-    `REWORK` for one that was reworked.
+    `REWORK` for one that was reworked, else the name of the way in which it was degraded.
     """
+    if copy in _WAY_OF:
+        return _WAY_OF[copy]
     if not copy:
         return "clean"
     if example.laundered == REWORKED:
@@ -37,7 +41,7 @@ class Pictures:
         examples: one representative example a row.
         copies: copy number, 0 for clean.
         logits: ``[n]`` each, NaN where the picture has none: ``whole``, of the centred square; ``spread``,
-            the mean of the squares that are taken in its place of a picture far from square, else as
+            the mean of the squares that replace it where a picture is far from square, else as
             ``whole``; ``native``, the mean of its crops.
         crops, squares: how many native crops and how many squares beside the centred one each row's logits
             are means of, ``[n]``.
@@ -94,15 +98,15 @@ def held_out(
     for kind in KINDS:
         mine = [sample for sample in samples if sample.probe == kind]
         labels = np.array([examples[s.example].label for s in mine])
-        groups = [examples[s.example].group for s in mine]
+        groups = [examples[s.example].side for s in mine]
         for label, name in ((1, "AI"), (0, "real")):
             count = len({g for g, value in zip(groups, labels, strict=True) if value == label})
             if count < 2:
                 raise AidetectError(f"too few groups of {name} pictures with a {kind} view: {count}, need 2")
         x = cache.rows([s.key for s in mine], used)
         fitted = in_fit(mine, examples, recipe.crops)
-        # Folds share out what is fitted; every other view is of a group that has such. Reworked copies do not
-        # count: models with and without them are measured by the same folds.
+        # Folds are made from the fitted views; every other view belongs to a group that has some. Reworked
+        # copies do not count, so that models with and without them have the same folds.
         reworked = [condition_of(examples[s.example], s.copy) == REWORK for s in mine]
         known = np.flatnonzero(fitted & ~np.array(reworked))
         names = [groups[i] for i in known]
@@ -154,7 +158,7 @@ def in_fit(samples: Sequence[Sample], examples: Sequence[Example], crops: int) -
 
 
 def mean_logit(logits: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> float:
-    """Mean of the logits of the first of these kinds that there are any of, else NaN."""
+    """Mean of the logits of the first of these kinds that is present; NaN without any."""
     return next((float(np.mean(logits[kind])) for kind in kinds if kind in logits), float("nan"))
 
 
@@ -175,6 +179,25 @@ def both_votes(linear: Probe, kernel: Probe, x: np.ndarray) -> np.ndarray:
     return np.stack([linear.logits(x), kernel.kernel.values(x) + kernel.bias], axis=1)
 
 
+def sample_weights(
+    kind: str, rows: Sequence[Sample], examples: Sequence[Example], recipe: Recipe
+) -> np.ndarray:
+    """Weights of samples in a fit, ``[n]``: both classes count alike, large sources and families less than
+    their share, laundered copies less than clean ones.
+    """
+    seen = [examples[sample.example] for sample in rows]
+    weights = balanced_weights(
+        np.array([example.label for example in seen]),
+        [example.source for example in seen],
+        [example.group for example in seen],
+        recipe.power,
+        [family_of(example.generator) for example in seen],
+        recipe.family_power,
+    )
+    laundered = recipe.laundered_whole if kind == "whole" else recipe.laundered_native
+    return np.asarray(weights * np.where([sample.copy > 0 for sample in rows], laundered, 1.0))
+
+
 def fit_kind(
     kind: str,
     x: np.ndarray,
@@ -186,25 +209,13 @@ def fit_kind(
     """Fit one kind's linear and kernel probe. The weights are of these rows alone, so that both classes
     count alike in every fold and the logits of different folds can be compared.
     """
-    seen = [examples[sample.example] for sample in rows]
-    labels = np.array([example.label for example in seen])
-    weights = balanced_weights(
-        labels,
-        [example.source for example in seen],
-        [example.group for example in seen],
-        recipe.power,
-        [family_of(example.generator) for example in seen],
-        recipe.family_power,
-    )
-    l2, laundered = recipe.l2_native, recipe.laundered_native
-    if kind == "whole":
-        l2, laundered = recipe.l2_whole, recipe.laundered_whole
-    weights *= np.where([sample.copy > 0 for sample in rows], laundered, 1.0)
+    labels = np.array([examples[sample.example].label for sample in rows])
+    weights = sample_weights(kind, rows, examples, recipe)
     return fit_pair(
         x,
         labels,
         weights,
-        l2=l2,
+        l2=recipe.l2_whole if kind == "whole" else recipe.l2_native,
         components=recipe.components,
         centres=recipe.centres,
         width=recipe.width,

@@ -10,8 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import AidetectError, InputError
+from ..images.degrade import WAYS
 from ..inputs.source import IMAGE_SUFFIXES, WalkOptions, walk
 
+# Numbers of copies that were degraded in one named way (see `degrade.WAYS`). Models store these numbers, so
+# new ways must be added at the end.
+DEGRADED = {name: 101 + place for place, name in enumerate(WAYS)}
 REWORKED = 3  # number in an index for a copy that was reworked (see `rework`), not laundered
 
 
@@ -25,8 +29,7 @@ class Example:
         label: 1 for AI-generated, 0 for real (made by a camera or by hand).
         generator: the generator, or what made a real picture.
         source: where it was collected; error rates are reported per source.
-        group: pictures of one group are never split between training and testing (the repository, else the
-            source).
+        group: the repository it comes from, else the source.
         content: coarse category, e.g. ``photo`` or ``art``.
         view: ``full`` for a whole file; ``tile`` for a native cut; ``whole`` for a reduced picture; ``end``
             for one of the reduced squares of a picture far from square (see `views.whole_views`).
@@ -35,6 +38,7 @@ class Example:
         copies: largest number of laundered copies that training makes of it; ``None`` for no own limit.
         laundered: if the file is a laundered copy already, its number, or `REWORKED` for a reworked one
             (training makes no other copies of it); else 0.
+        also: numbers of further copies that training makes of it, from `DEGRADED`.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class Example:
     original: str = ""
     copies: int | None = None
     laundered: int = 0
+    also: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,6 +64,15 @@ class Example:
         """Identifier of the picture, the same for all its cuts and copies."""
         return f"{self.group}|{self.original or self.name}"
 
+    @property
+    def side(self) -> str:
+        """The owner of a repository called ``owner/name``, else the group.
+
+        Pictures of one side are never split between fitting and testing: repositories of one owner share
+        cameras, styles and pipelines.
+        """
+        return self.group if self.group == self.source else self.group.partition("/")[0]
+
     def wanted(self, copies: Sequence[int]) -> list[int]:
         """Which of the copies (0 is the clean one) are made of it.
 
@@ -66,7 +80,7 @@ class Example:
         """
         if self.laundered:
             return [self.laundered]
-        return [copy for copy in copies if self.copies is None or copy <= self.copies]
+        return [*(copy for copy in copies if self.copies is None or copy <= self.copies), *self.also]
 
 
 class Reader:
@@ -106,7 +120,8 @@ def read_index(path: Path) -> list[Example]:
     """Read an index: a CSV with ``label`` and either ``file`` or ``shard`` and ``member``.
 
     Paths are relative to the index. Optional columns: ``view, generator, source, repo, content, path``,
-    ``copies`` and ``laundered``. The last two are as for `Example`.
+    ``copies`` and ``laundered`` as for `Example`, and ``also``, names of `degrade.WAYS` separated by spaces:
+    training makes a copy degraded in each of these ways.
 
     Raises:
         AidetectError: the file cannot be read, or a row is incomplete.
@@ -123,6 +138,9 @@ def read_index(path: Path) -> list[Example]:
                 for name, count in counts.items():
                     if count and not count.isdecimal():
                         raise AidetectError(f"{path}, line {number}: {name} is {count!r}, not a whole number")
+                also = (row.get("also") or "").split()
+                if wrong := set(also) - set(DEGRADED):
+                    raise AidetectError(f"{path}, line {number}: unknown way {min(wrong)!r} in column also")
                 generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
                 source = row.get("source") or row.get("repo") or generator
                 examples.append(
@@ -139,6 +157,7 @@ def read_index(path: Path) -> list[Example]:
                         or "/".join(filter(None, [_within(file), row.get("member")])),
                         copies=int(counts["copies"]) if counts["copies"] else None,
                         laundered=int(counts["laundered"] or 0),
+                        also=tuple(DEGRADED[name] for name in also),
                     )
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -81,7 +81,7 @@ def fit_attribution(
     by_kind = {kind: [s for s in wanted if s.probe == kind] for kind in KINDS}
     names = tuple(sorted(set(family.values())))
     complete = all({family[s.example] for s in mine} == set(names) for mine in by_kind.values())
-    if len(names) < 2 or not complete or len({examples[s.example].group for s in wanted}) < 2:
+    if len(names) < 2 or not complete or len({examples[s.example].side for s in wanted}) < 2:
         return {}, {}
     probes = {}
     rows: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
@@ -89,7 +89,7 @@ def fit_attribution(
     for kind, mine in by_kind.items():
         on_stage(f"{kind} view: families")
         target = [family[s.example] for s in mine]
-        groups = [examples[s.example].group for s in mine]
+        groups = [examples[s.example].side for s in mine]
         x = cache.rows([s.key for s in mine], used)
         counts = Counter(zip(target, groups, strict=True))
         weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])

@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ..errors import InputError
+from ..images.degrade import WAYS
 from ..images.launder import jpeg, launder
 from ..images.pixels import Pixels, decode
 from ..images.views import ViewPlan, looked_at, make_views, native_view, whole_view, whole_views
 from ..models.tower import Tower
-from .dataset import Example, Reader
+from .dataset import DEGRADED, Example, Reader
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +31,7 @@ WHOLE_JPEG = 90
 WHOLE_GRID = 16
 # Lower end of laundering's down-scaling, by view: cuts are small already and may not shrink as far.
 SMALLEST_SCALE = {"full": 0.35, "tile": 0.5, "whole": 0.6, "end": 0.6}
-# What the default mode looks at, and so what training sees of a whole file.
+# The views of the default mode, and so the views that training takes of a whole file.
 STANDARD: dict[str, Any] = {
     "whole": True,
     "native": 3,
@@ -40,9 +41,12 @@ STANDARD: dict[str, Any] = {
 }
 
 
+_WAY_OF = {copy: name for name, copy in DEGRADED.items()}
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One view of one copy of an example: what a row of the feature matrix stands for.
+    """One view of one copy of an example: one row of the feature matrix.
 
     Attributes:
         example: index into the list of examples.
@@ -125,8 +129,8 @@ class FeatureCache:
 
 
 def random_source(key: str, copy: int | str) -> np.random.Generator:
-    """What chance is drawn from for a copy of a picture; it depends on the pixels' key (see `Pixels.key`) and
-    the copy's number or name alone.
+    """The random generator for a copy of a picture. Its seed is the pixels' key (see `Pixels.key`) and the
+    copy's number or name.
     """
     seed = hashlib.sha256(f"{key}/{copy}".encode()).digest()
     return np.random.default_rng(int.from_bytes(seed[:8], "little"))
@@ -135,11 +139,13 @@ def random_source(key: str, copy: int | str) -> np.random.Generator:
 def copy_of(pixels: Pixels, view: str, copy: int) -> tuple[np.ndarray, np.random.Generator]:
     """The laundered (or, for copy 0, format-aligned) copy of a picture, and its random source.
 
-    The history comes from `random_source`. Copy 0 of a picture from a lossless
-    container becomes, four times in five, a JPEG of quality 82 to 97, so that the container cannot
-    stand for the class; tiles and reduced pictures were so treated when they were cut.
+    The history comes from `random_source`. Copy 0 of a picture from a lossless container becomes, four
+    times in five, a JPEG of quality 82 to 97, so that the container does not reveal the class. Tiles and
+    reduced pictures went through this when they were cut.
     """
     rng = random_source(pixels.key, copy)
+    if copy in _WAY_OF:
+        return WAYS[_WAY_OF[copy]](pixels.rgb), rng
     if copy:
         return launder(pixels.rgb, rng, smallest_scale=SMALLEST_SCALE[view]), rng
     if view == "full" and pixels.format in _LOSSLESS and rng.random() < 0.8:
@@ -153,8 +159,9 @@ def training_views(
 ) -> list[tuple[str, np.ndarray]]:
     """Views of one copy: kinds (see `Sample`) and pixels, ``uint8 [size, size, 3]``.
 
-    Of a whole file, all that the modes ``fast`` and ``standard`` look at; of a cut, the one view that it can
-    stand for, from anywhere in a tile that is laundered here.
+    Of a whole file, all views of the modes ``fast`` and ``standard``; of its laundered and degraded copies,
+    the centred square and two native crops. Of a cut, its one view; of a
+    tile that is laundered here, a crop from anywhere in it.
 
     The whole view always ends with one JPEG encoding whose blocks start at its corner, as when a file is
     scanned. Where a reduced picture brings that encoding along, its square is cut along the blocks: cut
@@ -167,7 +174,8 @@ def training_views(
     if view in ("whole", "end"):
         ending = {"quality": WHOLE_JPEG} if copy else {"grid": WHOLE_GRID}
         return [(view, whole_view(rgb, size, interpolation, **ending).rgb)]
-    plan = ViewPlan(size, interpolation, **STANDARD)
+    looks = {**STANDARD, "spread": False, "native": 2} if copy else STANDARD
+    plan = ViewPlan(size, interpolation, **looks)
     box = looked_at(rgb, plan)
     views = [(v.kind, v.rgb) for v in make_views(rgb, plan, box)]
     wholes = [i for i, (kind, _) in enumerate(views) if kind == "whole"]
@@ -274,18 +282,18 @@ def extract(
 
 
 def request(example: Example, copy: int, tag: str) -> str:
-    """What a copy of an example is called in the cache; ``tag`` names the tower and its number format."""
+    """The cache's name of a copy of an example. ``tag`` names the tower and its number format."""
     made = _made(example, copy)
     return f"{example.path.resolve()}|{example.member}|{_how(example.view)}|{made}|{tag}"
 
 
 def _made(example: Example, copy: int) -> int:
-    """What is made of an example's file for a copy: that copy, or nothing (0) if the file is it already."""
+    """The copy to make of an example's file: 0 where the file is that copy already."""
     return 0 if example.laundered else copy
 
 
 def _how(view: str) -> str:
-    """What tells views of one picture apart in the cache."""
+    """The part of a cache key that distinguishes the views of one picture."""
     named = {
         "full": f"full-trim-jpeg{WHOLE_JPEG}-native{STANDARD['native']}",
         "whole": f"whole-grid{WHOLE_GRID}",

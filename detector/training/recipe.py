@@ -22,10 +22,10 @@ class Recipe:
 
     Attributes:
         l2_whole, l2_native: penalty of the logistic regression on each kind of view.
-        class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes look at, from
+        class_blocks, mean_blocks: the blocks whose class tokens and patch means the probes use, from
             and up to, as shares of the tower's depth.
         emphasis_whole, emphasis_native: what three groups of standardised features are multiplied by: class
-            tokens of the earlier blocks looked at, of the last quarter of the tower, and patch means.
+            tokens of the earlier blocks, of the last quarter of the tower, and patch means.
         components: principal components of the features that are kept.
         centres, width, ridge: of the kernel probe, a support vector machine (see `fit_pair`).
         share: of the kernel probe in the votes that are averaged, each scaled to the same spread.
@@ -36,9 +36,11 @@ class Recipe:
         family_power: the same of large families of generators.
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
+        sure: share of other sets of repositories in which the ``ai`` threshold keeps that rate (see
+            `calibration.threshold_over_groups`).
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: of the partition of repositories into folds (see `group_folds`), recorded in the card; nothing
-            else is drawn: extraction's randomness comes from the pixels, fitting has none.
+            else is random: extraction is seeded by the pixels, and fitting has no randomness.
     """
 
     l2_whole: float = 0.3
@@ -59,11 +61,12 @@ class Recipe:
     laundered_whole: float = 0.5
     laundered_native: float = 0.45
     false_positive_rate: float = 0.01
+    sure: float = 0.75
     miss_rate: float = 0.1
     seed: int = 0
 
     def tokens(self, blocks: int) -> np.ndarray:
-        """Which tokens of a view the probes look at: ``[2 * blocks]``, dtype ``bool``, class tokens first."""
+        """Which tokens of a view the probes use: ``[2 * blocks]``, dtype ``bool``, class tokens first."""
         used = np.zeros(2 * blocks, bool)
         for start, (low, high) in ((0, self.class_blocks), (blocks, self.mean_blocks)):
             used[start + round(low * blocks) : start + round(high * blocks)] = True
@@ -77,7 +80,7 @@ class Recipe:
         return np.repeat(each[self.tokens(blocks)], width)
 
     def features(self, blocks: int) -> str:
-        """What a card says of the tokens that the probes look at."""
+        """The card's text on the tokens that the probes use."""
         spans = [
             f"{round(low * blocks) + 1} to {round(high * blocks)}"
             for low, high in (self.class_blocks, self.mean_blocks)

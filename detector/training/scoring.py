@@ -210,7 +210,7 @@ def _score_files(detector: Detector, copies: Iterable[_Copy]) -> Iterator[Scored
 
 
 def _looked_at(picture: Picture, plan: ViewPlan) -> Picture:
-    """A picture's cuts without its centred square or without its ends, as a plan looks at one of them."""
+    """A picture's cuts without its centred square or without its ends: a plan uses one or the other."""
     unwanted = "whole" if plan.spread and any(e.view == "end" for e in picture) else "end"
     return tuple(e for e in picture if e.view != unwanted) or picture
 
@@ -245,7 +245,7 @@ _KIND = {"tile": "native", "whole": "whole", "end": "whole"}
 
 
 def cut_logits(detector: Detector, cuts: Sequence[tuple[str, np.ndarray]]) -> list[float]:
-    """Logits of cuts, each by the one view that it can stand for.
+    """Logits of cuts, each from its one view.
 
     A ``tile`` has its original's pixels but not its content, so only the native probe may judge it; a
     ``whole`` or an ``end`` has been resized, so only the whole-picture probe may.

@@ -31,7 +31,7 @@ class Fitted:
         probes: by kind of view.
         modes, details: entries of its card.
         evaluations, scores: held-out errors and scores by mode.
-        used: which features of a view the probes look at, ``[length]``, dtype ``bool``.
+        used: which features of a view the probes use, ``[length]``, dtype ``bool``.
         families, attribution: family probes and what was measured of them; empty with under two families.
     """
 
@@ -72,7 +72,7 @@ def fit_model(
             "views": views,
             "calibration": vars(calibration),
             "thresholds": vars(thresholds),
-            "error_rates": error_rates(evaluations[mode]),
+            "error_rates": error_rates(evaluations[mode], scores[mode]),
         }
     training = {
         "sha256": data_sha256(examples, samples),

@@ -21,7 +21,7 @@ from aidetect.detector.images.launder import SWEEP
 from aidetect.detector.images.views import native_view, whole_view
 from aidetect.detector.models.model import Thresholds
 from aidetect.detector.models.probe import sigmoid
-from aidetect.detector.training import evaluation
+from aidetect.detector.training import comparison, conditions, evaluation, scoring
 from aidetect.detector.training.dataset import Example, read_index
 from aidetect.detector.training.scoring import Scored
 
@@ -187,29 +187,29 @@ def test_cuts_of_one_original_are_one_picture() -> None:
     elsewhere = example(shard, member="2t", view="tile", group="q", original="x.jpg")
     nameless = [example(shard, member=f"3{i}", view="tile", group="r") for i in "ab"]
     full = [example(Path(f"{i}.png"), original="same") for i in "ab"]
-    found = evaluation.pictures([tile, elsewhere, *nameless, whole, *full, full[0]])
+    found = scoring.pictures([tile, elsewhere, *nameless, whole, *full, full[0]])
     assert found == [(tile, whole), (elsewhere,), *((e,) for e in (*nameless, *full))]
 
 
 def test_contradictions_are_refused() -> None:
     with pytest.raises(AidetectError, match="both as AI and as real"):
-        evaluation.pictures([example(Path("a.png"), 1), example(Path("a.png"), 0)])
+        scoring.pictures([example(Path("a.png"), 1), example(Path("a.png"), 0)])
     with pytest.raises(AidetectError, match="view 'half'"):
-        evaluation.pictures([example(Path("a.png"), view="half")])
+        scoring.pictures([example(Path("a.png"), view="half")])
 
 
 def test_limit_takes_the_same_pictures_of_each_source() -> None:
-    found = evaluation.pictures(
+    found = scoring.pictures(
         example(Path(f"{label}/{source}/{i}.png"), label, source=source)
         for label, source, count in ((1, "a", 20), (0, "b", 3), (0, "a", 20))
         for i in range(count)
     )
-    chosen = evaluation.choose(found, 5)
+    chosen = scoring.choose(found, 5)
     taken = [(p[0].label, p[0].source) for p in chosen]
     assert [taken.count(place) for place in ((1, "a"), (0, "b"), (0, "a"))] == [5, 3, 5]
-    assert chosen == evaluation.choose(found, 5)
+    assert chosen == scoring.choose(found, 5)
     assert chosen == [p for p in found if p in chosen]
-    assert chosen != evaluation.choose(found, 5, seed=1)
+    assert chosen != scoring.choose(found, 5, seed=1)
 
 
 # --- laundering -------------------------------------------------------------------------------------
@@ -218,24 +218,24 @@ def test_limit_takes_the_same_pictures_of_each_source() -> None:
 @pytest.mark.parametrize("condition", ["mix", "rework"])
 def test_random_conditions_depend_on_the_picture_alone(condition: str) -> None:
     rgb = shapes(120, 90)
-    once = evaluation.laundered(rgb, condition, "key")
-    assert np.array_equal(once, evaluation.laundered(rgb, condition, "key"))
-    others = [evaluation.laundered(rgb, condition, f"key{i}") for i in range(4)]
+    once = conditions.laundered(rgb, condition, "key")
+    assert np.array_equal(once, conditions.laundered(rgb, condition, "key"))
+    others = [conditions.laundered(rgb, condition, f"key{i}") for i in range(4)]
     assert any(o.shape != once.shape or not np.array_equal(o, once) for o in others)
 
 
 def test_sweep_conditions_are_applied() -> None:
     rgb = shapes(80, 60)
-    assert np.array_equal(evaluation.laundered(rgb, "clean", ""), rgb)
-    assert evaluation.laundered(rgb, "resize-0.5", "").shape == (30, 40, 3)
+    assert np.array_equal(conditions.laundered(rgb, "clean", ""), rgb)
+    assert conditions.laundered(rgb, "resize-0.5", "").shape == (30, 40, 3)
     with pytest.raises(AidetectError, match="no condition called 'wash'"):
-        evaluation.laundered(rgb, "wash", "")
+        conditions.laundered(rgb, "wash", "")
 
 
 def test_a_picture_no_encoder_takes_is_an_input_error() -> None:
     long = np.zeros((1, 17_000, 3), np.uint8)  # WebP ends at 16,383
     with pytest.raises(InputError) as caught:
-        evaluation.laundered(long, "webp-75", "")
+        conditions.laundered(long, "webp-75", "")
     assert caught.value.kind == "not_launderable"
 
 
@@ -246,7 +246,7 @@ def test_whole_files_get_the_detectors_own_scores(tiny_detector: Any, picture: C
     paths = [picture(f"{i}.png", i) for i in range(5)]
     examples = [example(path, i % 2) for i, path in enumerate(paths)]
     progress: list[int] = []
-    found = list(evaluation.score_examples(tiny_detector, examples, ["clean", "jpeg-60"], progress.append))
+    found = list(scoring.score_examples(tiny_detector, examples, ["clean", "jpeg-60"], progress.append))
     assert [(s.name, s.condition) for s in found] == [
         (str(path), condition) for path in paths for condition in ("clean", "jpeg-60")
     ]
@@ -260,9 +260,9 @@ def test_whole_files_get_the_detectors_own_scores(tiny_detector: Any, picture: C
 
 def test_scoring_does_not_depend_on_the_neighbours(tiny_detector: Any, picture: Callable[..., Path]) -> None:
     examples = [example(picture(f"{i}.png", i)) for i in range(4)]
-    together = {s.name: s.logit for s in evaluation.score_examples(tiny_detector, examples, ["mix"])}
+    together = {s.name: s.logit for s in scoring.score_examples(tiny_detector, examples, ["mix"])}
     for one in examples:
-        (alone,) = evaluation.score_examples(tiny_detector, [one], ["mix"])
+        (alone,) = scoring.score_examples(tiny_detector, [one], ["mix"])
         assert alone.logit == pytest.approx(together[one.name], abs=1e-5)
 
 
@@ -275,7 +275,7 @@ def test_bad_pictures_are_reported_and_passed_over(tiny_detector: Any, picture: 
     errors: list[tuple[str, str]] = []
     progress: list[int] = []
     found = list(
-        evaluation.score_examples(
+        scoring.score_examples(
             tiny_detector,
             examples,
             ["clean", "webp-50"],
@@ -300,7 +300,7 @@ def test_bad_pictures_are_reported_and_passed_over(tiny_detector: Any, picture: 
 
 def test_stopping_early_leaves_nothing_running(tiny_detector: Any, picture: Callable[..., Path]) -> None:
     examples = [example(picture(f"{i}.png", i)) for i in range(20)]
-    stream = evaluation.score_examples(tiny_detector, examples, ["clean", "chain"])
+    stream = scoring.score_examples(tiny_detector, examples, ["clean", "chain"])
     assert next(stream).condition == "clean"
     stream.close()
 
@@ -339,7 +339,7 @@ def test_cuts_are_judged_by_the_view_they_stand_for(tiny_detector: Any, shard: P
 
     examples = read_index(shard)
     assert {e.original for e in examples} == {"0.jpg", "1.jpg", "2.jpg"}
-    found = list(evaluation.score_examples(tiny_detector, examples, ["clean"]))
+    found = list(scoring.score_examples(tiny_detector, examples, ["clean"]))
     share = tiny_detector.calibration.share
     expected = [share * by_whole(1) + (1 - share) * by_native(0), by_native(10), by_whole(21)]
     assert [s.logit for s in found] == pytest.approx(expected, abs=1e-5)
@@ -358,23 +358,23 @@ def test_ends_stand_for_the_centred_square_where_a_mode_looks_at_them(
         for name, seed in seeds.items():
             (tmp_path / f"{name}.png").write_bytes(encode(shapes(50, 50, seed=seed)))
             rows.writerow([f"{name}.png", "ai", name.split("-")[0], "r", "x.jpg"])
-    (scored,) = evaluation.score_examples(tiny_detector, read_index(tmp_path / "index.csv"), ["clean"])
+    (scored,) = scoring.score_examples(tiny_detector, read_index(tmp_path / "index.csv"), ["clean"])
     looked_at = ["end", "end-2"] if spread else ["whole"]
     cuts = [("whole", shapes(50, 50, seed=seeds[name])) for name in looked_at]
-    assert scored.logit == pytest.approx(np.mean(evaluation.cut_logits(tiny_detector, cuts)), abs=1e-5)
+    assert scored.logit == pytest.approx(np.mean(scoring.cut_logits(tiny_detector, cuts)), abs=1e-5)
 
 
 def test_cuts_are_laundered_too(tiny_detector: Any, shard: Path) -> None:
     conditions = ["clean", "jpeg-30", "mix"]
-    found = list(evaluation.score_examples(tiny_detector, read_index(shard), conditions))
+    found = list(scoring.score_examples(tiny_detector, read_index(shard), conditions))
     assert [s.condition for s in found] == conditions * 3
     assert len({s.logit for s in found}) == 9
 
 
 def test_unknown_cuts_are_refused(tiny_detector: Any) -> None:
     with pytest.raises(ValueError, match="full"):
-        evaluation.cut_logits(tiny_detector, [("full", shapes())])
-    assert evaluation.cut_logits(tiny_detector, []) == []
+        scoring.cut_logits(tiny_detector, [("full", shapes())])
+    assert scoring.cut_logits(tiny_detector, []) == []
 
 
 # --- other tools ------------------------------------------------------------------------------------
@@ -383,15 +383,15 @@ def test_unknown_cuts_are_refused(tiny_detector: Any) -> None:
 def test_scores_are_matched_by_path_then_by_unique_base_name() -> None:
     names = ["a/1.png", "b/1.png", "a/2.png", "a/3.png", "a/4.png"]
     scores = {"./a/1.png": 0.1, "2.png": 0.2, "x/3.png": 0.3, "y/3.png": 0.4, "1.png": 0.5}
-    assert evaluation.match_scores(names, scores) == {"a/1.png": 0.1, "a/2.png": 0.2}
+    assert comparison.match_scores(names, scores) == {"a/1.png": 0.1, "a/2.png": 0.2}
 
 
 def test_reading_scores(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("\ufefffile,score,more\na.png,0.25,x\nb.png,,failed\na.png,0.25,again\nc.png,1,\n")
-    assert evaluation.read_scores(path) == {"a.png": 0.25, "c.png": 1}
+    assert comparison.read_scores(path) == {"a.png": 0.25, "c.png": 1}
     path.write_text("name,score\nd.png,0\n")
-    assert evaluation.read_scores(path) == {"d.png": 0}
+    assert comparison.read_scores(path) == {"d.png": 0}
 
 
 @pytest.mark.parametrize(
@@ -410,9 +410,9 @@ def test_bad_scores_are_refused(tmp_path: Path, text: str, message: str) -> None
     path = tmp_path / "other.csv"
     path.write_text(text)
     with pytest.raises(AidetectError, match=message):
-        evaluation.read_scores(path)
+        comparison.read_scores(path)
     with pytest.raises(AidetectError, match="cannot read the scores"):
-        evaluation.read_scores(tmp_path / "gone.csv")
+        comparison.read_scores(tmp_path / "gone.csv")
 
 
 def test_comparison_is_on_the_common_clean_pictures() -> None:
@@ -424,13 +424,13 @@ def test_comparison_is_on_the_common_clean_pictures() -> None:
         scored(1, -9.0, name="a/1.png", condition="mix"),
     ]
     other = {"1.png": 0.4, "2.png": 0.9, "3.png": 0.5, "else.png": 0.7}
-    theirs, ours = evaluation.compare(mine, other, "other", THRESHOLDS)
+    theirs, ours = comparison.compare(mine, other, "other", THRESHOLDS)
     assert (theirs.tool, theirs.n_ai, theirs.n_real) == ("other", 2, 1)
     assert (theirs.auc, theirs.recall.value, theirs.fpr.value) == (0.5, 0.5, 1)
     assert (ours.auc, ours.recall.value, ours.fpr.value) == (0.5, 0.5, 0)
     assert not math.isnan(ours.ece)
     json.dumps([theirs.to_dict(), ours.to_dict()], allow_nan=False)
     with pytest.raises(AidetectError, match="match none of the pictures"):
-        evaluation.compare(mine, {"x.png": 0.5}, "other", THRESHOLDS)
+        comparison.compare(mine, {"x.png": 0.5}, "other", THRESHOLDS)
     with pytest.raises(AidetectError, match="clean"):
-        evaluation.compare(mine[-1:], other, "other", THRESHOLDS)
+        comparison.compare(mine[-1:], other, "other", THRESHOLDS)
