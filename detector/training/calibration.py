@@ -12,7 +12,7 @@ from ..images.degrade import ROUGHER, SMALLER
 from ..models.model import Thresholds
 from ..models.probe import Calibration
 from . import modelcard
-from .conditions import CUTS, MIX
+from .conditions import CUTS, MIX, place
 from .crossfit import Pictures
 from .evaluation import Evaluation, evaluate
 from .fit import platt
@@ -110,7 +110,7 @@ def scored(pictures: Pictures, calibration: Calibration, thresholds: Thresholds,
                 condition=str(pictures.conditions[i]),
             )
         )
-    return found
+    return sorted(found, key=lambda one: place(one.condition))
 
 
 def error_rates(evaluation: Evaluation, scores: Sequence[Scored]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ CUTS = "mix-cuts"  # held-out cuts that training laundered as they are, small al
 REWORK = "rework"  # sharpened, tinted, enlarged, turned ...: done on purpose
 FIXED = {**SWEEP, **WAYS}  # nothing in these is random
 CONDITIONS = (*FIXED, MIX, REWORK)
+_ORDER = ("clean", MIX, CUTS, REWORK, *(name for name in FIXED if name != "clean"))
 
 
 def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> np.ndarray:
@@ -42,6 +43,11 @@ def laundered(rgb: np.ndarray, condition: str, key: str, view: str = "full") -> 
         return launder(rgb, rng, smallest_scale=SMALLEST_SCALE[view])
     except (OSError, ValueError, MemoryError) as error:
         raise InputError("not_launderable", f"cannot be put through {condition}: {error}") from None
+
+
+def place(condition: str) -> int:
+    """Place of a condition in tables: clean, the random ones, then the others as in `CONDITIONS`."""
+    return _ORDER.index(condition) if condition in _ORDER else len(_ORDER)
 
 
 def check_conditions(conditions: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import ModelError
 from ..models.checksum import verify_files
 from ..models.model import Card
+from .conditions import place
 from .scoring import Scored
 
 FILE = "held-out.csv.gz"
@@ -79,4 +80,4 @@ def read_held_out(card: Card, mode: str) -> list[Scored]:
                 )
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"cannot read {path}: {error!r}") from None
-    return found
+    return sorted(found, key=lambda one: place(one.condition))

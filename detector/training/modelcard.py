@@ -25,9 +25,9 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     parts = [
         f"# {card['name']}",
         f"Fitted on {card['date']} with {training['fitted']} views of {training['pictures']} pictures from "
-        f"{training['groups']} repositories. Measured on {training['views']} views (copies: "
-        f"{', '.join(map(str, training['copies']))}). Copy 0 is the clean picture; the others are laundered "
-        f"or reworked at random. SHA-256 of the data: `{training['sha256'][:16]}`.",
+        f"{training['groups']} repositories. Measured on {training['views']} views of the "
+        "pictures and of laundered, reworked and degraded copies. SHA-256 of the data: "
+        f"`{training['sha256'][:16]}`.",
         f"- Tower: {tower}, frozen.\n"
         f"- Features of a view: {card['features']}. They are standardised, then multiplied by "
         f"{_numbers(recipe['emphasis_whole'])} (whole view) or {_numbers(recipe['emphasis_native'])} (native "
@@ -52,10 +52,18 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "re-encoded), as happens to pictures that are shared.\n"
         f"- `{CUTS}`: small cuts laundered at random, which is harsher.\n"
         f"- `{REWORK}`: pictures edited at random (sharpened, tinted, enlarged, turned, photographed from a "
-        "screen and the like), then saved.",
+        "screen and the like), then saved.\n"
+        "- other names: pictures degraded in one way. `half-jpeg-80`, `third-jpeg-80`, `1024-jpeg-80`, "
+        "`512-jpeg-80` and `256-jpeg-80` are smaller copies (by a factor, or by the longest side in pixels) "
+        "saved as JPEG 80. `enlarged-256`, `-128` and `-64` are scaled down to that longest side and "
+        "enlarged again. `grey` has no colour. `twice` is scaled to 1280 pixels and saved as JPEG twice. `corner` is "
+        "60 % of both sides. `pair` has the mirror image beside it. `bars` has black bars above and below. "
+        "`turn-90` and `turn-270` are turned by quarters. `jpeg-40`, `jpeg-25` and `jpeg-15` are saved at "
+        "that quality.",
         "The calibration and the thresholds were fitted to the same held-out scores, so rates at the "
-        "thresholds are slightly optimistic. The real pictures of each condition except "
-        f"`{REWORK}` give an `ai` threshold; the highest of these is used.",
+        f"thresholds are slightly optimistic. The `ai` threshold keeps {recipe['false_positive_rate']:.0%} "
+        f"false positives in each of `clean`, `{MIX}`, `{CUTS}` and the four smaller copies together. It is "
+        f"set so that this holds in {recipe['sure']:.0%} of the sets of repositories that a bootstrap draws.",
         _looks(card),
         "Brackets hold 95 % Wilson intervals, which assume that pictures are independent. `*` means fewer "
         "than 30 pictures.",
