@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..images.degrade import SMALLER
 from .conditions import CUTS, MIX, REWORK
 from .evaluation import Category, Condition, Evaluation
 from .metrics import GroupIntervals, Rate
@@ -26,8 +27,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"# {card['name']}",
         f"Fitted on {card['date']} with {training['fitted']} views of {training['pictures']} pictures from "
         f"{training['groups']} repositories. Measured on {training['views']} views (copies: "
-        f"{', '.join(map(str, training['copies']))}). Copy 0 is the clean picture; the others are laundered "
-        f"or reworked at random. SHA-256 of the data: `{training['sha256'][:16]}`.",
+        f"{', '.join(map(str, training['copies']))}). Copy 0 is the clean picture; the others are altered "
+        f"as described below. SHA-256 of the data: `{training['sha256'][:16]}`.",
         f"- Tower: {tower}, frozen.\n"
         f"- Features of a view: {card['features']}. They are standardised, then multiplied by "
         f"{_numbers(recipe['emphasis_whole'])} (whole view) or {_numbers(recipe['emphasis_native'])} (native "
@@ -45,17 +46,22 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "- The logits of the whole view and of the native crops are averaged (with the weight `share` in "
         "`model.json`), then calibrated by Platt's method.",
         "All rates below are measured on held-out pictures: the probe that scored a picture was fitted "
-        f"without the picture's repository ({recipe['folds']} folds by repository). The tables have these "
-        "conditions, as far as they were measured:",
+        f"without its repository and all others of the same owner ({recipe['folds']} folds). The tables have "
+        "these conditions, as far as they were measured:",
         "- `clean`: pictures as they are.\n"
         f"- `{MIX}`: whole files laundered at random (scaled down, cropped, blurred, given noise, "
         "re-encoded), as happens to pictures that are shared.\n"
         f"- `{CUTS}`: small cuts laundered at random, which is harsher.\n"
         f"- `{REWORK}`: pictures edited at random (sharpened, tinted, enlarged, turned, photographed from a "
-        "screen and the like), then saved.",
+        "screen and the like), then saved.\n"
+        "- Other names: pictures altered in that one way.",
         "The calibration and the thresholds were fitted to the same held-out scores, so rates at the "
-        "thresholds are slightly optimistic. The real pictures of each condition except "
-        f"`{REWORK}` give an `ai` threshold; the highest of these is used.",
+        "thresholds may be slightly optimistic. The `ai` threshold aims at "
+        f"{100 * recipe['false_positive_rate']:g} % of real pictures or fewer called ai. "
+        "One such threshold is computed for each of "
+        f"`clean`, `{MIX}`, `{CUTS}` and all smaller copies ({', '.join(f'`{name}`' for name in SMALLER)}). "
+        f"At least {100 * recipe['sure']:g} % of bootstrap samples of the repositories keep the rate at it. "
+        "The highest of these thresholds is used.",
         _looks(card),
         "Brackets hold 95 % Wilson intervals, which assume that pictures are independent. `*` means fewer "
         "than 30 pictures.",
