@@ -108,8 +108,8 @@ def _tile_panel(picture: Image.Image, scale: float, tiles: Sequence[Tile], score
         picture,
         "Crops at native resolution",
         _colour_bar(max(_NARROWEST, width), limit, logits),
-        f"Logits of native crops ({len(tiles)} shown, {scored} used in the score). White is zero. Where "
-        "crops overlap, the colour shows their mean.",
+        f"Logits of native crops: {len(tiles)} here, while the score itself uses {scored}. White is zero. "
+        "Where crops overlap, the colour shows their mean.",
     )
 
 

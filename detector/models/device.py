@@ -50,5 +50,5 @@ def choose(wanted: str = "auto") -> Device:
         return Device("cuda", dtype, f"CUDA GPU found: {torch.cuda.get_device_name()}")
     if wanted == "mps" or (wanted == "auto" and mps):
         return Device("mps", torch.float32, "Apple GPU found")
-    why = "asked for" if wanted == "cpu" else "no CUDA or Apple GPU is usable"
+    why = "requested" if wanted == "cpu" else "no CUDA or Apple GPU is usable"
     return Device("cpu", torch.float32, f"{why}; {torch.get_num_threads()} threads")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..images.degrade import SMALLER
 from .conditions import CUTS, MIX, REWORK
 from .evaluation import Category, Condition, Evaluation
 from .metrics import GroupIntervals, Rate
@@ -45,8 +46,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "- The logits of the whole view and of the native crops are averaged (with the weight `share` in "
         "`model.json`), then calibrated by Platt's method.",
         "All rates below are measured on held-out pictures: the probe that scored a picture was fitted "
-        f"without the picture's repository ({recipe['folds']} folds by repository). The tables have these "
-        "conditions, as far as they were measured:",
+        f"without its repository and all others of the same owner ({recipe['folds']} folds). The tables have "
+        "these conditions, as far as they were measured:",
         "- `clean`: pictures as they are.\n"
         f"- `{MIX}`: whole files laundered at random (scaled down, cropped, blurred, given noise, "
         "re-encoded), as happens to pictures that are shared.\n"
@@ -56,14 +57,17 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "- other names: pictures degraded in one way. `half-jpeg-80`, `third-jpeg-80`, `1024-jpeg-80`, "
         "`512-jpeg-80` and `256-jpeg-80` are smaller copies (by a factor, or by the longest side in pixels) "
         "saved as JPEG 80. `enlarged-256`, `-128` and `-64` are scaled down to that longest side and "
-        "enlarged again. `grey` has no colour. `twice` is scaled to 1280 pixels and saved as JPEG twice. `corner` is "
-        "60 % of both sides. `pair` has the mirror image beside it. `bars` has black bars above and below. "
+        "enlarged again. `grey` has no colour. `twice` is scaled to 1280 pixels and saved as JPEG twice. "
+        "`corner` is 60 % of both sides. `pair` has the mirror image beside it. `bars` has black bars above and below. "
         "`turn-90` and `turn-270` are turned by quarters. `jpeg-40`, `jpeg-25` and `jpeg-15` are saved at "
         "that quality.",
         "The calibration and the thresholds were fitted to the same held-out scores, so rates at the "
-        f"thresholds are slightly optimistic. The `ai` threshold keeps {recipe['false_positive_rate']:.0%} "
-        f"false positives in each of `clean`, `{MIX}`, `{CUTS}` and the four smaller copies together. It is "
-        f"set so that this holds in {recipe['sure']:.0%} of the sets of repositories that a bootstrap draws.",
+        "thresholds may be slightly optimistic. The `ai` threshold aims at "
+        f"{100 * recipe['false_positive_rate']:g} % of real pictures or fewer called ai. "
+        "One such threshold is computed for each of "
+        f"`clean`, `{MIX}`, `{CUTS}` and all smaller copies ({', '.join(f'`{name}`' for name in SMALLER)}). "
+        f"At least {100 * recipe['sure']:g} % of bootstrap samples of the repositories keep the rate at it. "
+        "The highest of these thresholds is used.",
         _looks(card),
         "Brackets hold 95 % Wilson intervals, which assume that pictures are independent. `*` means fewer "
         "than 30 pictures.",
