@@ -1,13 +1,12 @@
 """An index for training of restored originals (see ../shared/tools/restore_originals.py).
 
     python benchmarks/list_originals.py --list ../shared/corpus/originals-2.csv --restored originals-2
-    aidetect train --index originals-2/index-train.csv --dtype bfloat16 --extendable -o my-model
+    aidetect train --base aidetect-1 --index originals-2/index-train.csv --dtype bfloat16 -o my-model
 
 Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at
 most 60 reals of one count, and 60 AI pictures of one generator there, in the order of their hashes (see
-``--reals`` and ``--ai``). Of the first half a laundered copy is made, of two thirds of the reals and two
-fifths of the AI pictures a smaller copy, and of a third a rougher one (see
-`aidetect.detector.images.degrade`).
+``--reals`` and ``--ai``). Of an eighth of them a laundered copy is made, of half of the reals and a quarter of
+the AI pictures a smaller copy, and of a twelfth a rougher one (see `aidetect.detector.images.degrade`).
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from pathlib import Path
 from aidetect.detector.images.degrade import ROUGHER, SMALLER
 
 COLUMNS = "file label generator source repo content path copies also".split()
-LAUNDERED, ROUGH = 1 / 2, 1 / 3
-SMALL = {"real": 2 / 3, "ai": 2 / 5}
+LAUNDERED, ROUGH = 1 / 8, 1 / 12
+SMALL = {"real": 1 / 2, "ai": 1 / 4}
 
 
 def file_of(row: dict[str, str]) -> str:

@@ -234,9 +234,10 @@ class Detector:
                 continue
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if len(part) == 1:
+                    other = "" if self.device.name == "cpu" else " or use --device cpu"
                     raise AidetectError(
                         f"not enough memory on {self.device.name} for a single view; "
-                        "close other programs or use --device cpu"
+                        f"close other programs{other}"
                     ) from error
             if self.device.name == "cuda":
                 torch.cuda.empty_cache()

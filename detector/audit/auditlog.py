@@ -223,7 +223,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _broken(number: int, found: int, before: int) -> str:
     if found == before + 1:
-        return f"line {number}: it does not match the line before, which was changed"
+        return f"line {number}: it does not match the line before; one of the two was changed"
     if found > before + 1:
         if found == before + 2:
             return f"line {number}: the line numbered {before + 1} is missing before it"

@@ -32,7 +32,7 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     """
     both = pictures.measured(mode) & ~np.isin(pictures.conditions, list(ROUGHER))
     labels, conditions = pictures.labels[both], pictures.conditions[both]
-    groups = np.array([example.group for example in pictures.examples])[both]
+    groups = np.array([example.side for example in pictures.examples])[both]
     share = 1.0
     if mode != "fast":
         grid = np.linspace(0.2, 0.8, 13)
