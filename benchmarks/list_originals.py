@@ -5,8 +5,8 @@
 
 Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at
 most 60 reals of one count, and 60 AI pictures of one generator there, in the order of their hashes (see
-``--reals`` and ``--ai``). Of an eighth of them a laundered copy is made, of half of the reals and a quarter of
-the AI pictures a smaller copy, and of a twelfth a rougher one (see `aidetect.detector.images.degrade`).
+``--reals`` and ``--ai``). Of an eighth of them a laundered copy is made, of half of the reals and a quarter
+of the AI pictures a smaller copy, and of a twelfth a rougher one (see `aidetect.detector.images.degrade`).
 """
 
 from __future__ import annotations

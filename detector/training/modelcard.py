@@ -59,8 +59,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "saved as JPEG 80. `enlarged-256`, `-128` and `-64` are scaled down to that longest side and "
         "enlarged again. `grey` has no colour. `twice` is scaled to 1280 pixels and saved as JPEG twice. "
         "`corner` is 60 % of both sides. `pair` has the mirror image beside it. `bars` has black bars above "
-        "and below. `turn-90` and `turn-270` are turned by quarters. `jpeg-40`, `jpeg-25` and `jpeg-15` are saved at "
-        "that quality.",
+        "and below. `turn-90` and `turn-270` are turned by quarters. `jpeg-40`, `jpeg-25` and `jpeg-15` are "
+        "saved at that quality.",
         "The calibration and the thresholds were fitted to the same held-out scores, so rates at the "
         "thresholds may be slightly optimistic. The `ai` threshold aims at "
         f"{100 * recipe['false_positive_rate']:g} % of real pictures or fewer called ai. "
