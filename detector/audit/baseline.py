@@ -20,8 +20,9 @@ class Accepted:
     """One accepted finding.
 
     Attributes:
-        pixels_sha256: SHA-256 of the decoded pixels, as a record gives it: renaming or re-packing the
-            picture changes nothing, touching one pixel makes it a new finding.
+        pixels_sha256: SHA-256 of the decoded pixels, as a record gives it (of a picture that is not opaque,
+            `Record.fingerprint`): renaming or re-packing the picture changes nothing, touching one pixel
+            makes it a new finding.
         reason: why it was accepted.
         date: the day it was, ``YYYY-MM-DD``.
         input: what the picture was called then.

@@ -26,7 +26,7 @@ _LONGEST_VALUE = 120
 _MOST_VALUES = 8
 
 
-def find_evidence(data: bytes, rgb: np.ndarray | None) -> list[dict[str, Any]]:
+def find_evidence(data: bytes, rgb: np.ndarray | None, trust_list: str | None = None) -> list[dict[str, Any]]:
     """What a picture's metadata and watermarks say of its origin.
 
     Args:
