@@ -300,13 +300,13 @@ def _trust_list(path: Path | None, evidence: bool) -> str | None:
         return None
     if not evidence:
         raise CommandError("--trust-list says whom to trust for C2PA manifests; it needs --evidence")
+    from aidetect.detector.errors import AidetectError
+    from aidetect.detector.evidence.c2pa import checked_trust_list
+
     try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
-        raise CommandError(f"cannot read the trust list {path}: {error}") from None
-    if "-----BEGIN CERTIFICATE-----" not in text:
-        raise CommandError(f"{path} is no trust list: it holds no certificate in PEM form")
-    return text
+        return checked_trust_list(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, AidetectError) as error:
+        raise CommandError(f"cannot use the trust list {path}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ def find_evidence(data: bytes, rgb: np.ndarray | None, trust_list: str | None = 
         data: the whole file; empty when there is none.
         rgb: the decoded pixels, ``[height, width, 3]``, dtype ``uint8``, or ``None``: then no watermark is
             looked for.
+        trust_list: certificates of authorities in PEM form, to check signers of C2PA manifests against.
 
     Returns:
         At most 16 entries, each with ``kind`` (``generator-metadata``, ``camera-metadata``, ``c2pa`` or
@@ -44,7 +45,7 @@ def find_evidence(data: bytes, rgb: np.ndarray | None, trust_list: str | None = 
     with contextlib.suppress(Exception):
         metadata = read_metadata(data)
     finders: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
-        lambda: _from_manifest(data, metadata),
+        lambda: _from_manifest(data, metadata, trust_list),
         lambda: _from_generators(metadata),
         lambda: _from_camera(metadata),
         lambda: _from_pixels(rgb),
@@ -153,16 +154,11 @@ def _exposure(said: dict[str, str]) -> dict[str, Any]:
 
 # --- C2PA -------------------------------------------------------------------------------------------
 
-_STATES = {
-    "Trusted": "intact",
-    "Valid": "intact",
-    "Invalid": "does not match the file: it was changed after signing, or damaged",
-}
-
-
-def _from_manifest(data: bytes, metadata: Metadata) -> Iterator[dict[str, Any]]:
+def _from_manifest(
+    data: bytes, metadata: Metadata, trust_list: str | None = None
+) -> Iterator[dict[str, Any]]:
     if metadata.manifest_where:
-        detail = read_manifest(data, metadata)
+        detail = read_manifest(data, metadata, trust_list)
         yield _entry("c2pa", metadata.manifest_where, _manifest_says(detail), detail)
         return
     for item in metadata.fields:
@@ -179,11 +175,20 @@ def _manifest_says(detail: dict[str, Any]) -> str:
         if detail["reason"] == "not installed":
             return f"a C2PA manifest is present{claim}; pip install 'aidetect[c2pa]' to read and check it"
         return f"a C2PA manifest is present{claim}, but cannot be read: {detail['reason'][:100]}"
-    state = _STATES.get(detail["state"], "of unknown state")
     signer = _plain(detail["signer"], 50) or "an unnamed signer"
-    claim = f"claims {generated}" if generated else "claims no generative model"
-    trust = "" if detail["state"] == "Trusted" else " (a name that anyone can put there)"
-    return f"a C2PA manifest signed by {signer}{trust}, {state}; it {claim}"
+    claim = f"it claims {generated}" if generated else "it claims no generative model"
+    unproven = detail["trusted"] is None or "claimSignature.mismatch" in detail["problems"]
+    name = " (name not verified)" if unproven else ""
+    name = " (on the trust list)" if detail["trusted"] and not unproven else name
+    findings = list(detail["findings"])
+    if not detail["intact"] and findings:
+        state = f"but {findings.pop(0)}"
+    else:
+        state = "intact" if detail["intact"] else "of unknown state"
+    says = f"a C2PA manifest signed by {signer}{name}, {state}; {claim}"
+    for finding in findings:  # those that find no room are in the detail
+        says = f"{says}; {finding}" if len(says) + len(finding) + 2 <= _LONGEST_SENTENCE else says
+    return says
 
 
 def _generated(source_types: list[str]) -> str:
