@@ -34,7 +34,11 @@ _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END
 CHANGED, FORGED, UNSOUND = "content", "manifest", "unsound"
 _MEANINGS: tuple[tuple[str, str, str], ...] = (
     *(
-        (f"assertion.{hash_}.mismatch", CHANGED, "the file was changed after signing, or the manifest is another's")
+        (
+            f"assertion.{hash_}.mismatch",
+            CHANGED,
+            "the file was changed after signing, or the manifest is another's",
+        )
         for hash_ in ("dataHash", "bmffHash", "boxesHash", "collectionHash")
     ),
     ("claimSignature.mismatch", FORGED, "the signature does not fit: the manifest was changed after signing"),

@@ -154,6 +154,7 @@ def _exposure(said: dict[str, str]) -> dict[str, Any]:
 
 # --- C2PA -------------------------------------------------------------------------------------------
 
+
 def _from_manifest(
     data: bytes, metadata: Metadata, trust_list: str | None = None
 ) -> Iterator[dict[str, Any]]:

@@ -164,3 +164,90 @@ def webp_continued(data: bytes, filler: bytes) -> bytes | None:
             return None
         at += 8 + length + length % 2
     return None
+
+
+# Codings of pictures in HEIF files, by the type of their items, that HEVC decoders cannot read.
+_OTHER_CODINGS = {
+    b"avc1": "AVC",
+    b"vvc1": "VVC",
+    b"evc1": "EVC",
+    b"av01": "AV1",
+    b"jpeg": "JPEG",
+    b"j2k1": "JPEG 2000",
+    b"unci": "uncompressed samples",
+    b"hvt1": "tiles of HEVC",
+    b"tili": "tiled images",
+}
+
+
+def heif_other_coding(data: bytes) -> str:
+    """The coding of a HEIF file's pictures where it is none that every libheif reads, in words; or empty."""
+    at = 0
+    for _ in range(1000):
+        at = data.find(b"infe", at, 2**20)
+        if at < 0 or at + 16 > len(data):
+            return ""
+        # After version and flags, the item's number and its protection.
+        start = at + 8 + (4 if data[at + 4] >= 3 else 2) + 2
+        type_ = data[start : start + 4]
+        if type_ in _OTHER_CODINGS:
+            return f"{_OTHER_CODINGS[type_]} ({type_.decode()})"
+        at += 4
+    return ""
+
+
+_JXL_BOXES = b"\0\0\0\x0cJXL \r\n\x87\n"
+_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+def is_jxl(data: bytes) -> bool:
+    """Whether this is JPEG XL, bare or in boxes."""
+    return data.startswith((b"\xff\x0a", _JXL_BOXES))
+
+
+def jxl_size(data: bytes) -> tuple[int, int]:
+    """Width and height in a JPEG XL file's head; zeros where it has none.
+
+    Source: ISO/IEC 18181-1, SizeHeader.
+    """
+    if data.startswith(_JXL_BOXES):
+        data = _jxl_codestream(data)
+    if not data.startswith(b"\xff\x0a"):
+        return 0, 0
+    bits, at = int.from_bytes(data[2:18], "little"), 0
+
+    def read(count: int) -> int:
+        nonlocal at
+        at += count
+        return bits >> (at - count) & ((1 << count) - 1)
+
+    def length(small: int) -> int:
+        return 8 * (1 + read(5)) if small else 1 + read((9, 13, 18, 30)[read(2)])
+
+    small = read(1)
+    height = length(small)
+    ratio = read(3)
+    if ratio:
+        across, down = _JXL_RATIOS[ratio - 1]
+        return height * across // down, height
+    return length(small), height
+
+
+def _jxl_codestream(data: bytes) -> bytes:
+    """The start of the coded picture in a JPEG XL file of boxes."""
+    at = 0
+    for _ in range(1000):
+        if at + 8 > len(data):
+            break
+        size, name = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1:
+            size, start = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        if name == b"jxlc":
+            return data[start : start + 32]
+        if name == b"jxlp":  # in parts, each with a number
+            return data[start + 4 : start + 36]
+        if size == 0 or at + size < start:
+            break
+        at += size
+    return b""

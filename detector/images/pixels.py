@@ -13,6 +13,7 @@ the same for every container:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -28,7 +29,7 @@ from ..errors import InputError
 from . import salvage
 from .animation import chosen, evenly_spaced, scenes, shot
 from .backdrop import opacity
-from .containers import PNG, cleaned, png_transparency, riff_missing
+from .containers import PNG, cleaned, heif_other_coding, is_jxl, jxl_size, png_transparency, riff_missing
 from .tiffmessages import libtiff_messages
 
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -114,6 +115,8 @@ def from_array(rgb: np.ndarray, format: str = "array") -> Pixels:
 def _register() -> tuple[str, ...]:
     """Load Pillow's plug-ins (and HEIF's, when installed) once; return the formats we accept."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_jxl  # noqa: F401  (it registers itself)
     try:
         import pillow_heif
 
@@ -124,6 +127,11 @@ def _register() -> tuple[str, ...]:
     # second one for pictures inside containers whose header names another size (ICO, ICNS, GIF, BLP).
     Image.MAX_IMAGE_PIXELS = DEFAULT_MAX_PIXELS // 2
     return tuple(sorted(set(Image.OPEN) - _REFUSED))
+
+
+def has_jxl() -> bool:
+    """Whether JPEG XL can be decoded (extra ``aidetect[jxl]``)."""
+    return "JXL" in _register()
 
 
 def has_heif() -> bool:
@@ -211,6 +219,10 @@ def _listening(frames: Iterator[Pixels], complaints: list[str]) -> Iterator[Pixe
 
 def _whole(job: _Job) -> Iterator[Pixels]:
     """The frames of a file that nothing is wrong with."""
+    if is_jxl(job.data):
+        if not has_jxl():
+            raise InputError("unsupported", "JPEG XL needs the extra: pip install 'aidetect[jxl]'")
+        _check_limit(*jxl_size(job.data), job.max_pixels)  # its plug-in decodes all of it on opening
     try:
         image = Image.open(io.BytesIO(job.data), formats=job.formats)
     except UnidentifiedImageError:
@@ -275,6 +287,9 @@ def _damage(kind: str, part: salvage.Part, kept: salvage.Extent) -> str:
 
 def size(data: bytes) -> int:
     """Pixels that decoding one frame will take, from the header alone; 0 when unknown."""
+    if is_jxl(data):  # its plug-in decodes all of it on opening
+        width, height = jxl_size(data)
+        return width * height
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -307,7 +322,7 @@ def _frame(image: Image.Image, job: _Job, index: int) -> tuple[np.ndarray, np.nd
     except InputError:
         raise
     except Exception as error:
-        raise _decode_error(error) from None
+        raise _decode_error(error, job.data) from None
 
 
 def _chosen(image: Image.Image, job: _Job, name: str, count: int) -> list[int]:
@@ -337,6 +352,10 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise InputError("truncated", f"the image has no pixels ({width}x{height})")
+    _check_limit(width, height, max_pixels)
+
+
+def _check_limit(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise InputError(
             "too_large",
@@ -403,6 +422,9 @@ def _decode_error(error: Exception, data: bytes = b"") -> InputError:
     if isinstance(error, Image.DecompressionBombError):
         return InputError("too_large", f"over the limit of pixels (raise it with --max-pixels): {error}")
     text = str(error) or type(error).__name__
+    coding = heif_other_coding(data) if data[4:8] == b"ftyp" else ""
+    if coding and re.search(r"unsupported|codec|plugin|no decod", text, re.I):
+        return InputError("unsupported", _UNSUPPORTED_CODING.format(coding))
     truncated = re.search(r"truncat|incomplete|unexpected end|broken|premature|EOF", text, re.I)
     kind = "truncated" if truncated or riff_missing(data) > 0 else "damaged"
     return InputError(kind, f"the image data is {kind}: {text[:200]}")
@@ -414,7 +436,15 @@ _MAGIC = (
     (b"GIF8", "GIF"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
-    (b"ftypavi", "AVIF"),
+    (b"ftypavif", "AVIF"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+)
+
+
+_UNSUPPORTED_CODING = (
+    "unsupported coding: this HEIF file holds {}, which the installed libheif cannot decode; "
+    "export it to PNG or JPEG first"
 )
 
 
@@ -428,6 +458,9 @@ def _what_is_it(data: bytes) -> tuple[str, str]:
     if data[4:8] == b"ftyp" and data[8:12] in {b"heic", b"heix", b"mif1", b"msf1", b"heim", b"hevc"}:
         if not has_heif():
             return "unsupported", "HEIC needs the extra: pip install 'aidetect[heif]'"
+        coding = heif_other_coding(data)
+        if coding:
+            return "unsupported", _UNSUPPORTED_CODING.format(coding)
         return "damaged", "the HEIC data is damaged"
     if head.startswith(b"%!ps") or data.startswith(b"\xc5\xd0\xd3\xc6"):
         return "unsupported", "this is PostScript, a program that draws; export it to PNG first"

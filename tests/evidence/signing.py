@@ -18,7 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _PEM = serialization.Encoding.PEM
-_OTHER_USES = "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
+_OTHER_USES = (
+    "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
+)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -113,7 +115,12 @@ class Signer:
             }
         )
         if made_from:
-            parent = {"title": "before", "relationship": "parentOf", "instance_id": "before", "label": "before"}
+            parent = {
+                "title": "before",
+                "relationship": "parentOf",
+                "instance_id": "before",
+                "label": "before",
+            }
             builder.add_ingredient(parent, type_, io.BytesIO(made_from))
         if remote:
             builder.set_no_embed()

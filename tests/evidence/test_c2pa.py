@@ -139,7 +139,9 @@ def test_a_statement_changed_after_signing(signed: bytes) -> None:
 def test_a_signer_on_the_trust_list(signed: bytes, authority: signing.Authority) -> None:
     entry = said(signed, authority.pem)
     assert entry["detail"]["trusted"] is True
-    assert entry["says"].startswith("a C2PA manifest signed by Test Generator Ltd (on the trust list), intact")
+    assert entry["says"].startswith(
+        "a C2PA manifest signed by Test Generator Ltd (on the trust list), intact"
+    )
     assert "problems" not in entry["detail"]
 
 
@@ -236,7 +238,11 @@ def store(*codes: str) -> dict[str, Any]:
 def test_only_what_does_not_match_is_not_intact(codes: list[str], intact: bool) -> None:
     summary = _summary(store(*codes), False)
     assert summary["intact"] is intact
-    older = {"active_manifest": "a", "manifests": {"a": {}}, "validation_status": [{"code": c} for c in codes]}
+    older = {
+        "active_manifest": "a",
+        "manifests": {"a": {}},
+        "validation_status": [{"code": c} for c in codes],
+    }
     assert _summary(older, False)["intact"] is intact
 
 
@@ -255,7 +261,9 @@ def test_a_trust_list_may_have_notes_in_it(authority: signing.Authority) -> None
     assert checked_trust_list(text).count("BEGIN CERTIFICATE") == 2
 
 
-@pytest.mark.parametrize("text", ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+@pytest.mark.parametrize(
+    "text", ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+)
 def test_a_trust_list_that_is_none(text: str) -> None:
     with pytest.raises(AidetectError):
         checked_trust_list(text)
