@@ -145,25 +145,34 @@ def riff_missing(data: bytes) -> int:
     return max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))
 
 
-def webp_continued(data: bytes, filler: bytes) -> bytes | None:
-    """A still WebP with its coded picture made longer by a filler; ``None`` when it holds none.
+def webp_picture(data: bytes) -> tuple[bytes, bytes, int]:
+    """The coded picture in a still WebP.
 
-    Args:
-        filler: repeated up to what the picture at most takes.
+    Returns:
+        The name of its chunk, what there is of the chunk's data, and the pixels that it says it has; empty
+        and 0 when it holds none.
     """
     at = 12
-    while at + 8 <= len(data):
+    for _ in range(100):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        if name in (b"VP8 ", b"VP8L"):
-            body = data[at + 8 : at + 8 + length]
-            missing = length - len(body) + 65536
-            body += (filler * (missing // len(filler) + 1))[: missing + (len(body) + missing) % 2]
-            riff = b"WEBP" + name + struct.pack("<I", len(body)) + body
-            return b"RIFF" + struct.pack("<I", len(riff)) + riff
+        body = data[at + 8 : at + 8 + length]
+        if name == b"VP8 " and len(body) >= 10:
+            width, height = (int.from_bytes(body[place : place + 2], "little") & 0x3FFF for place in (6, 8))
+            return name, body, width * height
+        if name == b"VP8L" and len(body) >= 5:
+            bits = int.from_bytes(body[1:5], "little")
+            return name, body, ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1)
         if name not in (b"VP8X", b"ICCP", b"ALPH", b"EXIF", b"XMP "):
-            return None
+            break
         at += 8 + length + length % 2
-    return None
+    return b"", b"", 0
+
+
+def webp_with(name: bytes, body: bytes) -> bytes:
+    """A still WebP of one chunk."""
+    body += bytes(len(body) % 2)
+    riff = b"WEBP" + name + len(body).to_bytes(4, "little") + body
+    return b"RIFF" + len(riff).to_bytes(4, "little") + riff
 
 
 # Codings of pictures in HEIF files, by the type of their items, that HEVC decoders cannot read.

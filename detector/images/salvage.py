@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .animation import evenly_spaced
-from .containers import PNG, jpeg_scans, png_renumbered, webp_continued
+from .containers import PNG, jpeg_scans, png_renumbered, webp_picture, webp_with
 
 # Below this share of its rows a picture is not judged.
 LEAST = 0.1
@@ -23,6 +23,8 @@ LEAST = 0.1
 _STEPS, _GAIN = (1, 2, 4, 8), 0.1
 # Continuations of lossless WebP data that are tried until two of them decode.
 _FILLERS = 24
+# Fewer are tried of large pictures: in all about so many pixels. A filler is at most so long, in bytes.
+_FILLED_PIXELS, _LONGEST_FILLER = 200_000_000, 64 * 2**20
 _EOI = b"\xff\xd9"
 
 Open = Callable[[bytes], Image.Image]
@@ -125,9 +127,17 @@ def _jpeg(data: bytes, opened: Open) -> Part:
 
 
 def _webp(data: bytes, opened: Open) -> Part:
-    fillers = [bytes([(byte * 0x55) & 0xFF, byte]) for byte in range(_FILLERS)]
-    candidates = (webp_continued(data, filler) for filler in fillers)
-    return _continued_twice((candidate for candidate in candidates if candidate), opened)
+    name, body, pixels = webp_picture(data)
+    fillers = min(_FILLERS, max(4, _FILLED_PIXELS // max(1, pixels)))
+    # A picture takes at most so many bytes; what is too much does no harm.
+    room = min(2 * pixels, _LONGEST_FILLER) + 4096
+
+    def files() -> Iterator[bytes]:
+        for byte in range(fillers if name else 0):
+            filler = bytes([(byte * 0x55) & 0xFF, byte]) * (room // 2)
+            yield webp_with(name, body + filler)
+
+    return _continued_twice(files(), opened)
 
 
 def _continued_twice(files: Iterator[bytes], opened: Open) -> Part:
