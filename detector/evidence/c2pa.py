@@ -102,8 +102,8 @@ def read_manifest(data: bytes, metadata: Metadata, trust_list: str | None = None
         signed), ``trusted`` (whether the signer is on the trust list; ``None`` without one), ``state`` (the
         reader's word), ``findings`` (a sentence for each problem), ``problems`` (their codes),
         ``ingredient_problems`` (codes of the pictures that this one was made from), ``generator``,
-        ``signer``, ``source_types`` and ``actions`` (of all manifests in the store, the picture's own
-        first). If not, ``reason`` (``not installed``, or what went wrong) and the ``source_types`` that the
+        ``signer``, ``source_types``, ``actions`` and ``agents`` (of all manifests in the store, the
+        picture's own first). If not, ``reason`` (``not installed``, or what went wrong) and the ``source_types`` that the
         manifest's bytes name.
     """
     unread: dict[str, Any] = {"checked": False}
@@ -154,6 +154,7 @@ def _summary(store: dict[str, Any], has_list: bool) -> dict[str, Any]:
         "signer": str(signature.get("issuer") or signature.get("common_name") or ""),
         "source_types": _unique(types),
         "actions": _unique(action.get("action") for action in actions),
+        "agents": _unique(_agent(action) for action in actions),
     }
 
 
@@ -202,6 +203,12 @@ def _actions(manifest: dict[str, Any]) -> list[dict[str, Any]]:
         if str(assertion.get("label", "")).startswith("c2pa.actions"):
             found += map(_dict, _list(_dict(assertion.get("data")).get("actions")))
     return found
+
+
+def _agent(action: dict[str, Any]) -> str:
+    """The program that took an action: a text, or an object with a name."""
+    agent = action.get("softwareAgent")
+    return str(_dict(agent).get("name") or "") if isinstance(agent, dict) else str(agent or "")
 
 
 def _generator(manifest: dict[str, Any]) -> str:

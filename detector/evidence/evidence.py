@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .c2pa import read_manifest
-from .claims import claims_of_generators, names_generator
+from .claims import claims_of_generators, manifest_maker, names_generator
 from .metadata import Metadata, read_metadata
 from .watermark import find_watermark
 
@@ -160,7 +160,13 @@ def _from_manifest(
 ) -> Iterator[dict[str, Any]]:
     if metadata.manifest_where:
         detail = read_manifest(data, metadata, trust_list)
+        names = [detail.get("generator", ""), *detail.pop("agents", []), detail.get("signer", "")]
+        if _generated(detail["source_types"]):
+            detail["made_by"] = manifest_maker(names)
         yield _entry("c2pa", metadata.manifest_where, _manifest_says(detail), detail)
+        if b"SynthID" in metadata.manifest:
+            says = "the manifest says that the pixels carry a SynthID watermark, which only Google can read"
+            yield _entry("generator-metadata", metadata.manifest_where, says, {"generator": "Google AI"})
         return
     for item in metadata.fields:
         if item.name == "provenance" and item.text.lower().startswith(("http:", "https:")):
@@ -177,7 +183,8 @@ def _manifest_says(detail: dict[str, Any]) -> str:
             return f"a C2PA manifest is present{claim}; pip install 'aidetect[c2pa]' to read and check it"
         return f"a C2PA manifest is present{claim}, but cannot be read: {detail['reason'][:100]}"
     signer = _plain(detail["signer"], 50) or "an unnamed signer"
-    claim = f"it claims {generated}" if generated else "it claims no generative model"
+    by = f" of {detail['made_by']}" if detail.get("made_by") else ""
+    claim = f"it claims {generated}{by}" if generated else "it claims no generative model"
     unproven = detail["trusted"] is None or "claimSignature.mismatch" in detail["problems"]
     name = " (name not verified)" if unproven else ""
     name = " (on the trust list)" if detail["trusted"] and not unproven else name

@@ -102,14 +102,19 @@ class Signer:
         source: str = "trainedAlgorithmicMedia",
         remote: str = "",
         made_from: bytes = b"",
+        generator: str = "test_generator",
+        agent: str = "",
+        description: str = "",
     ) -> bytes:
         """A picture's file with a signed manifest in it (or, with ``remote``, only the address of one)."""
         action: dict[str, Any] = {"action": "c2pa.created", "digitalSourceType": SOURCES + source}
+        action |= {"softwareAgent": {"name": agent}} if agent else {}
+        action |= {"description": description} if description else {}
         if made_from:
             action = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["before"]}}
         builder = c2pa.Builder(
             {
-                "claim_generator_info": [{"name": "test_generator", "version": "0.1"}],
+                "claim_generator_info": [{"name": generator, "version": "0.1"}],
                 "title": "t",
                 "assertions": [{"label": "c2pa.actions", "data": {"actions": [action]}}],
             }

@@ -184,6 +184,45 @@ def test_other_containers_changed_after_signing(format: str, signer: signing.Sig
     assert said(changed)["detail"]["intact"] is False
 
 
+# --- who made it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("generator", "agent", "maker"),
+    [
+        ("ChatGPT", "GPT-4o", "OpenAI"),
+        ("Truepic_Lens_CLI_in_Sora", "", "OpenAI Sora"),
+        ("Google C2PA Core Generator Library", "", "Google AI"),
+        ("Adobe_Firefly", "Adobe Firefly", "Adobe Firefly"),
+        ("Microsoft_Responsible_AI/1.0", "Bing Image Creator", "Microsoft"),
+        ("Black_Forest_Labs_API", "", "FLUX"),
+        ("some_library", "Canva", "Canva AI"),
+        ("some_library", "Dreamina", "ByteDance"),
+        ("some_library", "Ideogram 3", "Ideogram"),
+        ("some_library", "Stability AI", "Stability AI"),
+    ],
+)
+def test_the_maker_is_named(generator: str, agent: str, maker: str, signer: signing.Signer) -> None:
+    entry = said(signer.sign(JPEG, "image/jpeg", generator=generator, agent=agent))
+    assert entry["detail"]["made_by"] == maker
+    assert f"a generative model (trainedAlgorithmicMedia) of {maker}" in entry["says"]
+
+
+def test_no_maker_of_a_photograph_is_named(signer: signing.Signer) -> None:
+    # A phone's photograph is signed by its maker too.
+    entry = said(signer.sign(JPEG, "image/jpeg", "digitalCapture", generator="Google Pixel Camera"))
+    assert "made_by" not in entry["detail"]
+    assert entry["says"].endswith("it claims no generative model")
+
+
+def test_a_statement_on_synthid(signer: signing.Signer) -> None:
+    data = signer.sign(JPEG, "image/jpeg", description="Applied imperceptible SynthID watermark.")
+    _, statement = find_evidence(data, None)
+    assert statement["kind"] == "generator-metadata"
+    assert statement["detail"] == {"generator": "Google AI"}
+    assert "which only Google can read" in statement["says"]
+
+
 # --- codes ------------------------------------------------------------------------------------------
 
 

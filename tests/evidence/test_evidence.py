@@ -359,11 +359,23 @@ def test_grok() -> None:
         ("Stability AI", "Stability AI"),
         ("Stable Diffusion XL", "Stable Diffusion"),
         ("reve.com", "Reve"),
+        ("Edited with Google AI", "Google AI"),
+        ("Imagined with AI", "Meta AI"),
+        ("Microsoft Designer", "Bing Image Creator"),
+        ("Canva AI", "Canva AI"),
+        ("Magic Media", "Canva AI"),
+        ("Z.ai", "Z.ai"),
+        ("CogView 4", "Z.ai"),
+        ("Hunyuan Image 3", "Tencent Hunyuan"),
+        ("Qwen-Image", "Alibaba"),
+        ("Seedream 4.5", "ByteDance"),
+        ("即梦AI", "ByteDance"),
         ("AI-generated image", "a generative model"),
     ],
 )
 def test_software_names(software: str, generator: str) -> None:
-    for data in (jpeg_with(JPEG, (0xE1, exif(Software=software))), png(("Software", software))):
+    text_chunk = png_with(PNG, text("Software", software, b"iTXt"))
+    for data in (jpeg_with(JPEG, (0xE1, exif(Software=software.encode()))), text_chunk):
         entry = one(data)
         assert entry["detail"]["generator"] == generator
         assert entry["detail"]["text"] == software
@@ -434,6 +446,16 @@ def test_the_chinese_label() -> None:
         entry = one(data)
         assert entry["says"] == "labelled generated (AIGC, GB 45438)"
         assert entry["detail"] == {"label": "1", "producer": "00119111"}
+
+
+def test_the_chinese_label_names_its_producer() -> None:
+    label = json.dumps({"Label": "1", "ContentProducer": "Doubao", "ProduceID": "x"})
+    assert one(png(("AIGC", label)))["detail"] == {"label": "1", "producer": "Doubao", "generator": "ByteDance"}
+
+
+@pytest.mark.parametrize("software", ["Canva", "Google Photos", "Adobe Photoshop 25", "Microsoft Photos", "Sora Aoi"])
+def test_names_of_other_programs_are_no_evidence(software: str) -> None:
+    assert find(jpeg_with(JPEG, (0xE1, exif(Software=software)))) == []
 
 
 def test_a_tag_of_our_own_is_no_evidence() -> None:
