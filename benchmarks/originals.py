@@ -103,7 +103,7 @@ def cuts(data: bytes, names: list[str]) -> Iterator[tuple[str, bytes]]:
     Raises:
         InputError, OSError, ValueError, SyntaxError: the original cannot be read.
     """
-    pixels = next(decode(data, frames=1))
+    pixels = next(decode(data, frames=1, strict=True))
     for prefix in COPIES:
         wanted = [name for name in names if prefix_of(name) == prefix]
         if not wanted:

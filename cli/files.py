@@ -37,7 +37,7 @@ max_pixels_option = click.option(
 
 
 def file_options(command: F) -> F:
-    """Add the options of ``scan`` that say which files are meant, and ``--max-pixels --no-cache``."""
+    """Add ``scan``'s options that say which files are meant, and ``--max-pixels --strict --no-cache``."""
     options = [
         click.option(
             "--recursive/--no-recursive", default=True, show_default=True, help="Go into subfolders."
@@ -61,6 +61,11 @@ def file_options(command: F) -> F:
         click.option("--no-ignore", is_flag=True, help="In folders, pay no heed to .aidetectignore files."),
         click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of results."),
         max_pixels_option,
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Refuse truncated and damaged files.  [default: judge what can be decoded]",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -130,7 +135,7 @@ def _regular(source: Source) -> Source:
 
 
 def detector_for(options: dict[str, Any]) -> Any:
-    """The detector that `model_options` ask for, with ``--max-pixels`` and ``--frames`` where there are."""
+    """The detector that `model_options` ask for, with ``--max-pixels --frames --strict`` where there are."""
     megapixels = options.get("max_pixels")
     return load_detector(
         options["model"],
@@ -140,6 +145,7 @@ def detector_for(options: dict[str, Any]) -> Any:
         workers=options["workers"],
         max_pixels=None if megapixels is None else int(megapixels * 1e6),
         frames=options.get("frames"),
+        strict=options.get("strict"),
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Detector:
         workers: threads that read and decode; ``None`` means one per core, at most four.
         max_pixels: pictures with more pixels are refused before decoding.
         frames: at most this many frames of an animation are scored; the highest logit counts.
+        strict: damaged files are errors; else they are judged as far as they can be decoded.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Detector:
         workers: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         frames: int = DEFAULT_FRAMES,
+        strict: bool = False,
     ) -> None:
         preprocess = model.tower.preprocess
         self.model = model
@@ -70,6 +72,7 @@ class Detector:
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.max_pixels = max_pixels
         self.frames = frames
+        self.strict = strict
         model.tower.to(torch.device(device.name), device.dtype)
 
     @property
@@ -85,7 +88,7 @@ class Detector:
 
     @classmethod
     def load(
-        cls, model: str = DEFAULT_MODEL, device: str = "auto", mode: str = "standard", **options: int
+        cls, model: str = DEFAULT_MODEL, device: str = "auto", mode: str = "standard", **options: Any
     ) -> Detector:
         """Load a model by name or path onto a device, after verifying its hashes.
 
@@ -93,7 +96,7 @@ class Detector:
             model: a model's name or the path of its folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             mode: ``fast``, ``standard`` or ``thorough``.
-            **options: as for the class: ``batch_size, workers, max_pixels, frames``.
+            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict``.
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
@@ -145,7 +148,8 @@ class Detector:
         extras = extras or Extras()
         with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
             preparer = Preparer(
-                self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras
+                *(self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras),
+                strict=self.strict,
             )
             futures: deque[Future[Prepared]] = deque()
             upcoming = iter(sources)
@@ -261,7 +265,11 @@ class Detector:
         record.pixels_sha256, record.format = frame.sha256, frame.format
         record.width, record.height = frame.width, frame.height
         record.frame, record.frames = frame.frame, frame.frames
+        record.background, record.alpha_sha256 = frame.backdrop or None, frame.alpha_sha256
         record.warnings = list(frame.warnings)
+        if frame.alpha_sha256 is not None:
+            seen = f"as seen on {frame.backdrop}" if frame.backdrop else "as stored, without alpha"
+            record.warnings.append(f"transparent: not opaque; the score is of the picture {seen}")
         record.thumbnail = frame.thumbnail
         record.views = [
             ViewScore(kind, box, z)
@@ -272,7 +280,8 @@ class Detector:
         if result.families:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
-        copies = [f for f in prepared.frames if f.reencoding and f.frame == frame.frame]
+        same = [f for f in prepared.frames if (f.frame, f.backdrop) == (frame.frame, frame.backdrop)]
+        copies = [f for f in same if f.reencoding]
         if copies:
             self._stability(record, {f.reencoding: logits[f.key] for f in copies})
         return record

@@ -62,6 +62,8 @@ class Frame:
     frames: int
     warnings: list[str]
     reencoding: str = ""  # name of the re-encoding, or "" for the frame itself
+    backdrop: str = ""  # the background that it is seen on, or "" for the picture as stored
+    alpha_sha256: str | None = None  # of its alpha channel, where it is not opaque
     views: list[View] = field(default_factory=list)
     thumbnail: bytes | None = None
     result: Result | None = None
@@ -71,7 +73,10 @@ class Frame:
         return {name: getattr(self, name) for name in _FIELDS}
 
 
-_FIELDS = ("key", "sha256", "width", "height", "format", "frame", "frames", "warnings", "reencoding")
+_FIELDS = (
+    *("key", "sha256", "width", "height", "format", "frame", "frames", "warnings", "reencoding"),
+    *("backdrop", "alpha_sha256"),
+)
 
 
 @dataclass
@@ -96,11 +101,14 @@ class Extras:
     Attributes:
         stability: also score re-encodings; a verdict that does not survive them becomes ``uncertain``.
         evidence: report what metadata and watermarks say.
+        trust_list: PEM certificates of the authorities that C2PA signers are checked against; ``None`` to
+            check none.
         thumbnail: longest side of a small JPEG kept with each record, in pixels; 0 for none.
     """
 
     stability: bool = False
     evidence: bool = False
+    trust_list: str | None = None
     thumbnail: int = 0
 
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .errors import InputError
+from .images.backdrop import looks
 from .images.caution import cautions
 from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
@@ -25,6 +26,8 @@ from .resultcache import ResultCache
 
 # Pixels that may be decoded at the same time. A larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
+# Part of a file's key in the result cache: another number when files are decoded in another way.
+_DECODING = "decoding-2"
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Preparer:
     Attributes:
         plan: which views are cut.
         thresholds: those stated in the records.
-        max_pixels, frames: as for `Detector`.
+        max_pixels, frames, strict: as for `Detector`.
         fetcher: reads http(s) URLs.
         stdin: where a source of kind ``stdin`` is read from.
         cache: results of earlier runs.
@@ -49,6 +52,7 @@ class Preparer:
     stdin: BinaryIO | None
     cache: ResultCache | None
     extras: Extras
+    strict: bool = False
     _gate: PixelGate = field(default_factory=lambda: PixelGate(_DECODING_AT_ONCE))
 
     def prepare(self, source: Source) -> Prepared:
@@ -68,9 +72,8 @@ class Preparer:
                 record.file_sha256 = hashlib.sha256(data).hexdigest()
                 record.file_bytes = len(data)
                 if self.cache is not None:
-                    prepared.file = (
-                        f"{record.file_sha256}:{self.max_pixels}:{self.frames}:{self.extras.stability}"
-                    )
+                    options = (self.max_pixels, self.frames, self.strict, self.extras.stability)
+                    prepared.file = f"{_DECODING}:{record.file_sha256}:{options}"
                     # Evidence and thumbnails are not in the cache: they need the pixels each time.
                     if not (self.extras.evidence or self.extras.thumbnail):
                         prepared.frames = kept_frames(self.cache, prepared.file)
@@ -78,12 +81,7 @@ class Preparer:
                     prepared.file = None  # nothing new to store
                 else:
                     with self._gate.hold(min(size(data), self.max_pixels)):
-                        for pixels in decode(data, max_pixels=self.max_pixels, frames=self.frames):
-                            prepared.frames += self._cut(pixels)
-                            if self.extras.evidence and record.evidence is None:
-                                from .evidence.evidence import find_evidence
-
-                                record.evidence = find_evidence(data, pixels.rgb)
+                        prepared.frames = self._decoded(data, record)
         except InputError as error:
             prepared.frames = []
             record.status = "error"
@@ -91,16 +89,49 @@ class Preparer:
         record.milliseconds = (time.perf_counter() - start) * 1000
         return prepared
 
+    def _decoded(self, data: bytes, record: Record) -> list[Frame]:
+        """A file's frames; evidence, where it is asked for, even of a file that cannot be decoded."""
+        frames: list[Frame] = []
+        notes: list[str] = []
+        first: np.ndarray | None = None
+        try:
+            for pixels in decode(
+                data, max_pixels=self.max_pixels, frames=self.frames, strict=self.strict, notes=notes
+            ):
+                frames += self._cut(pixels)
+                first = pixels.rgb if self.extras.evidence and first is None else first
+        finally:
+            if self.extras.evidence:
+                from .evidence.evidence import find_evidence
+
+                record.evidence = find_evidence(data, first, self.extras.trust_list)
+        for frame in frames:
+            frame.warnings += notes
+        return frames
+
     def _cut(self, pixels: Pixels) -> list[Frame]:
-        """A decoded frame and, with ``--stability``, its re-encodings, each with its views."""
-        frame = self._frame(pixels)
+        """A decoded frame, as stored and as seen on a background, with re-encodings where requested.
+
+        Of a picture that is not opaque, versions of one colour are left out if there is another: they show
+        nothing.
+        """
+        seen = [self._look(pixels, backdrop, rgb) for backdrop, rgb in looks(pixels.rgb, pixels.alpha)]
+        pictures = [frames for frames in seen if not any(w.startswith("flat:") for w in frames[0].warnings)]
+        return [frame for frames in pictures or seen for frame in frames]
+
+    def _look(self, pixels: Pixels, backdrop: str, rgb: np.ndarray) -> list[Frame]:
+        frame = self._frame(from_array(rgb, pixels.format) if backdrop else pixels)
+        frame.sha256, frame.frame, frame.frames = pixels.sha256, pixels.frame, pixels.frames
+        frame.backdrop = backdrop
+        if pixels.alpha is not None:
+            frame.alpha_sha256 = hashlib.sha256(pixels.alpha.data).hexdigest()
         if self.extras.thumbnail:
-            frame.thumbnail = thumbnail(pixels.rgb, self.extras.thumbnail)
+            frame.thumbnail = thumbnail(rgb, self.extras.thumbnail)
         frames = [frame]
         if self.extras.stability:
-            for name, rgb in reencoded(pixels.rgb):
-                other = self._frame(from_array(rgb))
-                other.frame, other.reencoding = frame.frame, name
+            for name, copy in reencoded(rgb):
+                other = self._frame(from_array(copy))
+                other.frame, other.reencoding, other.backdrop = frame.frame, name, backdrop
                 frames.append(other)
         return frames
 

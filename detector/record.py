@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ class Record:
         pixels_sha256: SHA-256 of the decoded RGB bytes of the frame that was scored.
         width, height: of that frame, in pixels.
         format: container format found in the bytes.
+        background: ``white`` or ``black`` where the picture was scored as seen on that background; ``None``
+            for the picture as stored.
+        alpha_sha256: SHA-256 of the alpha channel, one byte a pixel; ``None`` for opaque pictures.
         frame, frames: index of the frame with the highest logit, and how many the container has.
         logit: raw logit; positive means AI.
         probability: calibrated probability, 0..1, for a prior of one half.
@@ -61,6 +65,8 @@ class Record:
     width: int | None = None
     height: int | None = None
     format: str | None = None
+    background: str | None = None
+    alpha_sha256: str | None = None
     frame: int | None = None
     frames: int | None = None
     logit: float | None = None
@@ -78,6 +84,11 @@ class Record:
     thumbnail: bytes | None = None
     milliseconds: float = 0.0
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What names the picture: its pixels' hash; for one that is not opaque, one of its alpha as well."""
+        return fingerprint(self.pixels_sha256, self.alpha_sha256)
+
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON data that follows the shipped schema."""
         data = {
@@ -93,6 +104,7 @@ class Record:
                 "format": self.format,
                 "frame": self.frame,
                 "frames": self.frames,
+                **self._transparency(),
             },
             "logit": self.logit,
             "type": self._type(),
@@ -108,11 +120,23 @@ class Record:
         asked_for = {"stability": self.stability, "evidence": self.evidence, "accepted": self.accepted}
         return data | {name: value for name, value in asked_for.items() if value is not None}
 
+    def _transparency(self) -> dict[str, Any]:
+        if self.alpha_sha256 is None:
+            return {}
+        return {"background": self.background, "alpha_sha256": self.alpha_sha256}
+
     def _type(self) -> dict[str, Any]:
         found: dict[str, Any] = {"ai_generated": self.probability}
         if self.generators is not None:
             found["ai_generators"] = self.generators
         return found
+
+
+def fingerprint(pixels_sha256: str | None, alpha_sha256: str | None) -> str | None:
+    """What names a picture (see `Record.fingerprint`)."""
+    if alpha_sha256 is None:
+        return pixels_sha256
+    return hashlib.sha256(f"{pixels_sha256}:{alpha_sha256}".encode()).hexdigest()
 
 
 def printable(name: str) -> str:

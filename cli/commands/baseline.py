@@ -139,8 +139,11 @@ def show(file: Path, format_: str) -> None:
 
 
 def _entry(record: dict[str, Any], reason: str, today: str) -> Accepted:
+    from aidetect.detector.record import fingerprint
+
+    pixels = record["pixels"]
     return Accepted(
-        record["pixels"]["sha256"],
+        str(fingerprint(pixels["sha256"], pixels.get("alpha_sha256"))),
         reason,
         today,
         record["input"],

@@ -131,6 +131,12 @@ class _Tally:
     help="Say what metadata and watermarks claim, beside the score and never in it.",
 )
 @click.option(
+    "--trust-list",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="PEM certificates of authorities that C2PA signers are checked against (with --evidence).",
+)
+@click.option(
     "--format",
     "format_",
     type=click.Choice(FORMATS),
@@ -243,6 +249,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
     extras = Extras(
         stability=options["stability"],
         evidence=options["evidence"],
+        trust_list=_trust_list(options["trust_list"], options["evidence"]),
         thumbnail=_THUMBNAIL if format_ == "html" else 0,
     )
     tally = _Tally(options["fail_on"], Counter())
@@ -264,7 +271,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
             stream = detector.stream(sources, fetch, sys.stdin.buffer, cache=cache, extras=extras)
             try:
                 for record in stream:
-                    entry = accepted.get(record.pixels_sha256)
+                    entry = accepted.get(record.fingerprint)
                     if entry is not None:
                         record.accepted = {"reason": entry.reason, "date": entry.date}
                     tally.add(record)
@@ -286,6 +293,20 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
     elif not quiet:
         say(_summary(tally, detector, (datetime.now(UTC) - started).total_seconds()))
     return code
+
+
+def _trust_list(path: Path | None, evidence: bool) -> str | None:
+    if path is None:
+        return None
+    if not evidence:
+        raise CommandError("--trust-list says whom to trust for C2PA manifests; it needs --evidence")
+    from aidetect.detector.errors import AidetectError
+    from aidetect.detector.evidence.c2pa import checked_trust_list
+
+    try:
+        return checked_trust_list(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, AidetectError) as error:
+        raise CommandError(f"cannot use the trust list {path}: {error}") from None
 
 
 @contextlib.contextmanager

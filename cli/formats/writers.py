@@ -112,7 +112,10 @@ class _Table:
         name = visible(record.input)
         if record.probability is None:
             error = visible((record.error or {}).get("message", "unknown error"))
-            self._line(f"{'-':>6}  {self._paint('35', 'error    ')}  {'':>11}  {'':<6}  {name}  ({error})")
+            evidence = self._evidence(record)
+            self._line(
+                f"{'-':>6}  {self._paint('35', 'error    ')}  {'':>11}  {'':<6}  {name}  ({error}){evidence}"
+            )
             return
         verdict = self._paint(self._COLOURS[str(record.verdict)], f"{record.verdict:<9}")
         size = f"{record.width}x{record.height}"
@@ -121,13 +124,16 @@ class _Table:
         caution = f"  [{', '.join(cautions)}]" if cautions else ""
         if record.accepted:
             caution += f"  (accepted: {visible(record.accepted['reason'])})"
-        for item in record.evidence or []:
-            caution += f"\n{'':>33}  evidence: {visible(item['says'])}"
+        caution += self._evidence(record)
         probability = percent(record.probability)
         self._line(f"{probability:>6}  {verdict}  {size:>11}  {record.format:<6}  {name}{frame}{caution}")
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
         self._stream.flush()
+
+    def _evidence(self, record: Record) -> str:
+        lines = (f"\n{'':>33}  evidence: {visible(item['says'])}" for item in record.evidence or [])
+        return "".join(lines)
 
     def _paint(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text

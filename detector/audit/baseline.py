@@ -20,8 +20,9 @@ class Accepted:
     """One accepted finding.
 
     Attributes:
-        pixels_sha256: SHA-256 of the decoded pixels, as in a record. Renaming or re-packing the picture does
-            not change it. A single changed pixel makes a new finding.
+        pixels_sha256: SHA-256 of the decoded pixels, as in a record (of a picture that is not opaque,
+            `Record.fingerprint`). Renaming or re-packing the picture does not change it. A single changed
+            pixel makes a new finding.
         reason: why it was accepted.
         date: the day it was accepted, ``YYYY-MM-DD``.
         input: the picture's name at that time.

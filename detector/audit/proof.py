@@ -41,8 +41,12 @@ def prove(detector: Detector, data: bytes) -> Iterator[Copy]:
     Raises:
         InputError: the original cannot be decoded.
     """
-    pixels = next(decode(data, max_pixels=detector.max_pixels, frames=1))
-    copies = {"original": data, **repacked(pixels.rgb), **tampered(data, pixels.format)}
+    notes: list[str] = []
+    decoded = decode(data, max_pixels=detector.max_pixels, frames=1, strict=detector.strict, notes=notes)
+    (pixels,) = decoded
+    copies = {"original": data, **repacked(pixels.rgb, pixels.alpha)}
+    if not any(note.startswith(("truncated", "damaged")) for note in notes):
+        copies |= tampered(data, pixels.format)  # what is put into a damaged file may become its picture
     first: tuple[str | None, float | None] | None = None
     for name, copy in copies.items():
         source = Source(name, "memory", payload=copy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -293,7 +293,10 @@ def _aigc(item: Field) -> Iterator[Claim]:
         label = label["AIGC"]
     if isinstance(label, dict) and _AIGC_KEYS & label.keys():
         meaning = _AIGC.get(str(label.get("Label")), "of AI's making")
-        detail = {"label": str(label.get("Label", "")), "producer": str(label.get("ContentProducer", ""))}
+        producer = str(label.get("ContentProducer", ""))
+        detail = {"label": str(label.get("Label", "")), "producer": producer}
+        maker = next((name for name, pattern in _NAMES if pattern.search(producer[:200])), "")
+        detail |= {"generator": maker} if maker else {}
         yield Claim(_place(item), f"labelled {meaning} (AIGC, GB 45438)", detail)
 
 
@@ -316,9 +319,17 @@ _NAMES = tuple(
         ("DALL-E", r"\bdall[-·•. ]?e\b"),
         ("OpenAI", r"\bopenai\b|\bchatgpt\b|\bgpt-?(?:4o|image)"),
         ("Adobe Firefly", r"\badobe[ _]?firefly\b|\bfirefly (?:image|vector)\b"),
-        ("Google AI", r"\bwith google ai\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b"),
-        ("Meta AI", r"\bmeta ai\b|\bimagined with ai\b"),
-        ("Bing Image Creator", r"\bbing image creator\b|\bimage creator from\b"),
+        (
+            "Google AI",
+            r"\b(?:made|edited|created) with google ai\b|\bwith google ai\b|\bgoogle gemini\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b",
+        ),
+        ("Meta AI", r"\bmeta ai\b|\bimagined? with (?:meta )?ai\b"),
+        ("Bing Image Creator", r"\bbing image creator\b|\bimage creator from\b|\bmicrosoft designer\b"),
+        ("Canva AI", r"\bcanva ai\b|\bmagic media\b|\bcanva(?:'s)? dream lab\b"),
+        ("Z.ai", r"\bz\.ai\b|\bzhipu(?: ?ai)?\b|\bcogview\b|\bglm-image\b"),
+        ("Tencent Hunyuan", r"\bhunyuan\b"),
+        ("Alibaba", r"\bqwen-?image\b|\btongyi\b"),
+        ("Runway", r"\brunway ?ml\b|\brunway gen-\d"),
         ("Ideogram", r"\bideogram\b"),
         ("Leonardo.Ai", r"\bleonardo\.? ?ai\b"),
         ("Draw Things", r"\bdraw things\b"),
@@ -336,7 +347,7 @@ _NAMES = tuple(
         ("Reve", r"\breve\.com\b|\breve (?:ai|image)\b"),
         ("Krea", r"\bkrea[. ]ai\b"),
         ("Kling", r"\bkling ?ai\b"),
-        ("ByteDance", r"\bseedream\b|\bdreamina\b|\bjimeng\b|\bdoubao\b"),
+        ("ByteDance", r"\bseedream\b|\bdreamina\b|\bjimeng\b|\bdoubao\b|即梦|豆包"),
         ("Grok", r"\bgrok\b"),
         ("Playground", r"\bplayground ?ai\b|\bplayground\.com\b"),
         ("NightCafe", r"\bnight ?cafe\b"),
@@ -348,6 +359,34 @@ _NAMES = tuple(
         (_UNNAMED, r"\bai[- ]generated\b|\bgenerated (?:by|with|using) (?:an? )?ai\b"),
     )
 )
+
+
+# Who signs or writes C2PA manifests of generated pictures under a name that says less than these do.
+_MANIFEST_MAKERS = (
+    ("OpenAI Sora", re.compile(r"\bsora\b", re.I)),
+    ("OpenAI", re.compile(r"\bopenai\b|\bchatgpt\b|\bgpt-", re.I)),
+    ("Google AI", re.compile(r"\bgoogle\b", re.I)),
+    ("Adobe Firefly", re.compile(r"firefly", re.I)),
+    ("Microsoft", re.compile(r"\bmicrosoft", re.I)),
+    ("FLUX", re.compile(r"black[ _]forest[ _]labs", re.I)),
+    ("Canva AI", re.compile(r"\bcanva\b", re.I)),
+    ("ByteDance", re.compile(r"\bbytedance\b|\btiktok\b|\bcapcut\b", re.I)),
+    ("Meta AI", re.compile(r"\bmeta platforms\b", re.I)),
+    ("Grok", re.compile(r"\bx\.?ai\b", re.I)),
+    ("Adobe", re.compile(r"\badobe\b", re.I)),
+)
+
+
+def manifest_maker(names: Sequence[str]) -> str:
+    """The generator behind a C2PA manifest that claims a generative model; empty where none is known.
+
+    Args:
+        names: of the claim's generator, of the agents of its actions, and of the signer.
+    """
+    texts = [name[:200].replace("_", " ") for name in names]
+    patterns = (*((name, p) for name, p in _NAMES if name != _UNNAMED), *_MANIFEST_MAKERS)
+    found = (name for text in texts for name, pattern in patterns if pattern.search(text))
+    return next(found, "")
 
 
 def names_generator(item: Field) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .c2pa import read_manifest
-from .claims import claims_of_generators, names_generator
+from .claims import claims_of_generators, manifest_maker, names_generator
 from .metadata import Metadata, read_metadata
 from .watermark import find_watermark
 
@@ -26,13 +26,14 @@ _LONGEST_VALUE = 120
 _MOST_VALUES = 8
 
 
-def find_evidence(data: bytes, rgb: np.ndarray | None) -> list[dict[str, Any]]:
+def find_evidence(data: bytes, rgb: np.ndarray | None, trust_list: str | None = None) -> list[dict[str, Any]]:
     """What a picture's metadata and watermarks say of its origin.
 
     Args:
         data: the whole file; empty when there is none.
         rgb: the decoded pixels, ``[height, width, 3]``, dtype ``uint8``, or ``None``: then no watermark is
             looked for.
+        trust_list: certificates of authorities in PEM form, to check signers of C2PA manifests against.
 
     Returns:
         At most 16 entries, each with ``kind`` (``generator-metadata``, ``camera-metadata``, ``c2pa`` or
@@ -44,7 +45,7 @@ def find_evidence(data: bytes, rgb: np.ndarray | None) -> list[dict[str, Any]]:
     with contextlib.suppress(Exception):
         metadata = read_metadata(data)
     finders: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
-        lambda: _from_manifest(data, metadata),
+        lambda: _from_manifest(data, metadata, trust_list),
         lambda: _from_generators(metadata),
         lambda: _from_camera(metadata),
         lambda: _from_pixels(rgb),
@@ -153,17 +154,19 @@ def _exposure(said: dict[str, str]) -> dict[str, Any]:
 
 # --- C2PA -------------------------------------------------------------------------------------------
 
-_STATES = {
-    "Trusted": "intact",
-    "Valid": "intact",
-    "Invalid": "does not match the file: it was changed after signing, or damaged",
-}
 
-
-def _from_manifest(data: bytes, metadata: Metadata) -> Iterator[dict[str, Any]]:
+def _from_manifest(
+    data: bytes, metadata: Metadata, trust_list: str | None = None
+) -> Iterator[dict[str, Any]]:
     if metadata.manifest_where:
-        detail = read_manifest(data, metadata)
+        detail = read_manifest(data, metadata, trust_list)
+        names = [detail.get("generator", ""), *detail.pop("agents", []), detail.get("signer", "")]
+        if _generated(detail["source_types"]):
+            detail["made_by"] = manifest_maker(names)
         yield _entry("c2pa", metadata.manifest_where, _manifest_says(detail), detail)
+        if b"SynthID" in metadata.manifest:
+            says = "the manifest says that the pixels carry a SynthID watermark, which only Google can read"
+            yield _entry("generator-metadata", metadata.manifest_where, says, {"generator": "Google AI"})
         return
     for item in metadata.fields:
         if item.name == "provenance" and item.text.lower().startswith(("http:", "https:")):
@@ -179,11 +182,21 @@ def _manifest_says(detail: dict[str, Any]) -> str:
         if detail["reason"] == "not installed":
             return f"a C2PA manifest is present{claim}; pip install 'aidetect[c2pa]' to read and check it"
         return f"a C2PA manifest is present{claim}, but cannot be read: {detail['reason'][:100]}"
-    state = _STATES.get(detail["state"], "of unknown state")
     signer = _plain(detail["signer"], 50) or "an unnamed signer"
-    claim = f"claims {generated}" if generated else "claims no generative model"
-    trust = "" if detail["state"] == "Trusted" else " (a name that anyone can put there)"
-    return f"a C2PA manifest signed by {signer}{trust}, {state}; it {claim}"
+    by = f" of {detail['made_by']}" if detail.get("made_by") else ""
+    claim = f"it claims {generated}{by}" if generated else "it claims no generative model"
+    unproven = detail["trusted"] is None or "claimSignature.mismatch" in detail["problems"]
+    name = " (name not verified)" if unproven else ""
+    name = " (on the trust list)" if detail["trusted"] and not unproven else name
+    findings = list(detail["findings"])
+    if not detail["intact"] and findings:
+        state = f"but {findings.pop(0)}"
+    else:
+        state = "intact" if detail["intact"] else "of unknown state"
+    says = f"a C2PA manifest signed by {signer}{name}, {state}; {claim}"
+    for finding in findings:  # those that find no room are in the detail
+        says = f"{says}; {finding}" if len(says) + len(finding) + 2 <= _LONGEST_SENTENCE else says
+    return says
 
 
 def _generated(source_types: list[str]) -> str:

@@ -137,9 +137,9 @@ def same_pixels(
 ) -> bool:
     """Whether two files decode to the same pixels, frame by frame (by `pixels.decode` and its options)."""
 
-    def keys(data: bytes) -> list[tuple[str, str, int]]:
+    def keys(data: bytes) -> list[tuple[str, bytes, str, int]]:
         decoded = decode(data, max_pixels=max_pixels, frames=frames)
-        return [(frame.key, frame.format, frame.frames) for frame in decoded]
+        return [(f.key, b"" if f.alpha is None else f.alpha.tobytes(), f.format, f.frames) for f in decoded]
 
     try:
         return keys(before) == keys(after)

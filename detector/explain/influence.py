@@ -16,6 +16,7 @@ import numpy as np
 
 from ..detector import Detector
 from ..errors import InputError
+from ..images.backdrop import looks
 from ..images.margins import Box
 from ..images.pixels import decode
 from ..images.stability import judge, reencoded
@@ -113,9 +114,10 @@ def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.
     (record,) = detector.stream([Source(name, "memory", payload=data)])
     if record.error is not None:
         raise InputError(record.error["type"], record.error["message"])
-    for pixels in decode(data, max_pixels=detector.max_pixels, frames=detector.frames):
+    decoded = decode(data, max_pixels=detector.max_pixels, frames=detector.frames, strict=detector.strict)
+    for pixels in decoded:
         if pixels.frame == record.frame:
-            return record, pixels.rgb
+            return record, dict(looks(pixels.rgb, pixels.alpha))[record.background or ""]
     raise AssertionError("the scored frame is missing")
 
 

@@ -64,16 +64,17 @@ def hostile_icc() -> bytes:
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
-def repacked(rgb: np.ndarray) -> dict[str, bytes]:
+def repacked(rgb: np.ndarray, alpha: np.ndarray | None = None) -> dict[str, bytes]:
     """Lossless copies of pixels, without metadata and with hostile metadata.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
+        alpha: its opacity, ``[height, width]``, dtype ``uint8``, where it is not opaque.
 
     Returns:
-        Encoded files by a name for people. Containers that cannot hold the size are left out.
+        Encoded files by a name for people. Containers that cannot hold the size or alpha are left out.
     """
-    image = Image.fromarray(rgb)
+    image = Image.fromarray(rgb if alpha is None else np.dstack([rgb, alpha]))
     copies: dict[str, bytes] = {}
 
     def add(name: str, format: str, tail: bytes = b"", **options: Any) -> None:
@@ -105,7 +106,8 @@ def repacked(rgb: np.ndarray) -> dict[str, bytes]:
         )
     add("TIFF, stripped", "TIFF")
     add("TIFF, hostile metadata", "TIFF", _TRAILING, exif=exif, icc_profile=icc, tiffinfo={700: _XMP})
-    add("BMP, trailing bytes", "BMP", _TRAILING)
+    if alpha is None:
+        add("BMP, trailing bytes", "BMP", _TRAILING)
     return copies
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = frozenset(
     """
     .apng .avif .avifs .bmp .dib .gif .heic .heics .heif .heifs .hif .icb .ico .j2c .j2k .jfif .jif .jp2
-    .jpc .jpe .jpeg .jpf .jpg .jpx .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .rgb .sgi .tga .tif .tiff .vda
+    .jpc .jpe .jpeg .jpf .jpg .jpx .jxl .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .rgb .sgi .tga .tif .tiff .vda
     .webp .xbm .xpm
     """.split()
 )

@@ -231,7 +231,7 @@ def extract(
         example = examples[index]
         made = _made(example, copy)
         try:
-            pixels = next(decode(reader.read(example), frames=1))
+            pixels = next(decode(reader.read(example), frames=1, strict=True))
         except InputError as error:
             return error
         views = training_views(pixels, example.view, made, size, interpolation)

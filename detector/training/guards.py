@@ -144,7 +144,7 @@ def look(
     for done, example in enumerate(examples, start=1):
         try:
             data = reader.read(example)
-            pixels = next(decode(data, max_pixels=max_pixels, frames=1))
+            pixels = next(decode(data, max_pixels=max_pixels, frames=1, strict=True))
             found = {name: see(data, pixels) for name, see in GUARDS.items()}
         except InputError as error:
             on_error(example, error)
@@ -376,7 +376,7 @@ def drift(
         for example in examples:
             try:
                 data = reader.read(example)
-                pixels = next(decode(data, max_pixels=detector.max_pixels, frames=1))
+                pixels = next(decode(data, max_pixels=detector.max_pixels, frames=1, strict=True))
                 copies = [saved(data, pixels, condition) for condition in DRIFT]
             except InputError as error:
                 on_error(example, error)

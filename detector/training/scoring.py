@@ -181,7 +181,8 @@ def _copies(
                 try:
                     for example in picture:
                         data = reader.read(example)
-                        decoded.append(next(decode(data, max_pixels=detector.max_pixels, frames=1)))
+                        frames = decode(data, max_pixels=detector.max_pixels, frames=1, strict=True)
+                        decoded.append(next(frames))
                 except InputError as error:
                     failed(example, error, len(conditions))
                     continue

@@ -36,7 +36,7 @@ def decode_one(data: bytes, **options: int) -> Pixels:
     return only
 
 
-def refused(data: bytes, **options: int) -> InputError:
+def refused(data: bytes, **options: Any) -> InputError:
     """The error that decoding gives."""
     with pytest.raises(InputError) as caught:
         list(decode(data, **options))
@@ -211,7 +211,7 @@ def animation(format: str, count: int = 5, **options: Any) -> tuple[bytes, list[
 @pytest.mark.parametrize(
     ("format", "options"),
     [
-        ("GIF", {"duration": 50}),
+        ("GIF", {"duration": 50, "loop": 0}),
         ("PNG", {"duration": 50}),
         ("WEBP", {"lossless": True, "duration": 50}),
         ("TIFF", {}),
@@ -684,7 +684,7 @@ def test_limit_is_above_pillows_own_when_asked_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", DEFAULT_MAX_PIXELS // 2)
     tall = b"P6\n60000 60000\n255\n"
     assert refused(tall).kind == "too_large"
-    monkeypatch.setattr(pixels, "_rgb", lambda image: noise(2, 2))
+    monkeypatch.setattr(pixels, "_samples", lambda image, transparency: (noise(2, 2), None))
     assert decode_one(tall, max_pixels=3_600_000_000).format == "PPM"
     assert refused(tall, max_pixels=3_599_999_999).kind == "too_large"
 
@@ -733,10 +733,10 @@ def test_later_frame_that_is_huge() -> None:
 
 
 def test_memory_error_becomes_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Image.Image) -> np.ndarray:
+    def fail(image: Image.Image) -> Image.Image:
         raise MemoryError
 
-    monkeypatch.setattr(pixels, "_rgb", fail)
+    monkeypatch.setattr(pixels, "_loaded", fail)
     error = refused(encode(gradient(), "PNG"))
     assert error.kind == "too_large"
     assert "memory" in str(error)
@@ -768,7 +768,7 @@ def test_extreme_shapes(format: str, shape: tuple[int, int]) -> None:
         (encode(gradient(), "PDF"), "unsupported", "PDF"),
         (b"\xc5\xd0\xd3\xc6" + bytes(60), "unsupported", "PostScript"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "not_an_image", "no decoder"),
-        (b"RIFF\x24\0\0\0WEBPVP8 ", "damaged", "damaged"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", "truncated", "truncated"),
         (b"plain words, nothing else", "not_an_image", "no decoder"),
         (b"PK\x03\x04" + bytes(60), "not_an_image", "no decoder"),
         (bytes(4000), "not_an_image", "no decoder"),
@@ -787,12 +787,9 @@ def test_refusals(data: bytes, kind: str, word: str) -> None:
 @pytest.mark.parametrize(
     "format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA"]
 )
-def test_half_a_file_is_refused(format: str) -> None:
+def test_half_a_file_is_refused_when_strict(format: str) -> None:
     data = encode(noise(64, 64), format)
-    kind = refused(data[: len(data) // 2]).kind
-    assert kind in ("truncated", "damaged")
-    if format not in ("WEBP", "JPEG2000"):
-        assert kind == "truncated"
+    assert refused(data[: len(data) // 2], strict=True).kind == "truncated"
 
 
 def test_half_a_heic_is_refused() -> None:
