@@ -3,15 +3,16 @@
     python benchmarks/update_docs.py            rewrite what is out of date
     python benchmarks/update_docs.py --check    only say what is (exit 1)
 
-Three kinds of blocks are looked after:
+Four kinds of blocks are looked after:
 
 - ```console: lines after `$` are commands. They are run in a folder with the pictures of demo_pictures.py, one
   folder a page, and what they print must be what the page shows.
 - ```sh: commands whose output is not shown. They are run and must not fail.
+- ```python: run, and must not fail.
 - `<!-- generated: NAME -->` to `<!-- end -->`: a table or sentences that a function here makes of the shipped
   model's card.
 
-A console or sh block after `<!-- example -->` (or `<!-- example: why, when, on what machine -->`) is not run; its
+A block of commands after `<!-- example -->` (or `<!-- example: why, when, on what machine -->`) is not run; its
 options must exist all the same. Times, hashes and dates may differ, and scores in their last digits (`alike`).
 """
 
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -44,6 +45,7 @@ from aidetect.detector.models.model import DEFAULT_MODEL, load_model, read_model
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "scan.svg"
 PICTURE_COMMAND = "aidetect scan ./folder"
+REPORT_PICTURE = ROOT / "docs" / "images" / "report.png"
 # What a score may differ by from machine to machine, as printed: percent, and logits.
 PERCENT, LOGIT = 1.0, 0.06
 FAILED = (2, 5)  # exit codes: usage, model
@@ -56,7 +58,7 @@ class Block:
     Attributes:
         path: the page.
         line: number of its first line after the fence, from 1.
-        info: `console` or `sh`.
+        info: `console`, `sh` or `python`.
         lines: what stands between the fences.
         example: whether it is marked as one, and so not run.
     """
@@ -69,6 +71,8 @@ class Block:
 
     def commands(self) -> list[tuple[str, list[str]]]:
         """Commands, and the lines that they print (of `sh`: none)."""
+        if self.info == "python":
+            return []
         if self.info == "sh":
             joined = "\n".join(self.lines).replace("\\\n", " ")
             return [(line, []) for line in joined.splitlines() if line and not line.startswith("#")]
@@ -97,7 +101,7 @@ def blocks(path: Path) -> Iterator[Block]:
         fence = re.fullmatch(r"```(\w*).*", lines[number])
         if fence:
             end = lines.index("```", number + 1)
-            if fence[1] in ("console", "sh"):
+            if fence[1] in ("console", "sh", "python"):
                 example = before.startswith("<!-- example")
                 yield Block(path, number + 2, fence[1], tuple(lines[number + 1 : end]), example)
             number = end
@@ -113,19 +117,30 @@ class Session:
     """Runs a page's commands one after the other, in one folder of their own."""
 
     folder: Path
-    model: Callable[..., object] = field(default=load_model)
+    cache: Path
+    model: Callable[..., object] = load_model
 
     def run(self, command: str, colour: bool = False) -> tuple[str, int]:
         """What a command prints on a terminal, both streams, and its exit code.
 
         `aidetect` runs in this process, so that the model is loaded once; all else runs in bash.
         """
+        os.environ["AIDETECT_CACHE_DIR"] = str(self.cache)
         line, _, after = command.partition("; ")
         stages = line.split(" | ")
         output, code = self._stages(stages, colour) if "aidetect" in line else self._bash(line, b"")
         if after:
             output += self._bash(f"(exit {code}); {after}", b"")[0]
         return output.replace(f"{self.folder}/", ""), code
+
+    def run_python(self, code: str) -> None:
+        """Run a page's Python code; what it prints is not looked at."""
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(io.StringIO()),
+            mock.patch("aidetect.detector.detector.load_model", self.model),
+        ):
+            exec(compile(code, "page", "exec"), {"__name__": "page"})
 
     def _stages(self, stages: list[str], colour: bool) -> tuple[str, int]:
         data, shown, code = b"", "", 0
@@ -179,9 +194,11 @@ def _line_by_line(function: Callable[..., object]) -> Callable[..., object]:
 
 
 @contextlib.contextmanager
-def sessions() -> Iterator[Callable[[], Session]]:
-    """A function that opens a session; all share the loaded model and a result cache, and see no settings of
-    the person who runs this.
+def sessions(shared: bool) -> Iterator[Callable[[], Session]]:
+    """A function that opens a session; sessions see no settings of the person who runs this.
+
+    Args:
+        shared: whether all sessions use one result cache, which is quicker, but shows in what scans print.
     """
     with tempfile.TemporaryDirectory() as name:
         base = Path(name).resolve()
@@ -189,7 +206,7 @@ def sessions() -> Iterator[Callable[[], Session]]:
         demo_pictures.write_claims(base / "pictures" / "claims")
         environment = {
             "XDG_DATA_HOME": str(base / "data"),
-            "AIDETECT_CACHE_DIR": str(base / "cache"),
+            "AIDETECT_CACHE_DIR": "",
             "AIDETECT_MODELS": "",
             "CUDA_VISIBLE_DEVICES": "",
             "COLUMNS": "80",
@@ -199,9 +216,10 @@ def sessions() -> Iterator[Callable[[], Session]]:
         count = iter(range(1000))
 
         def new() -> Session:
-            folder = base / f"page-{next(count)}"
+            number = next(count)
+            folder = base / f"page-{number}"
             shutil.copytree(base / "pictures", folder)
-            return Session(folder, model)
+            return Session(folder, base / ("cache" if shared else f"cache-{number}"), model)
 
         with mock.patch.dict(os.environ, environment):
             os.environ.pop("GITHUB_WORKSPACE", None)
@@ -241,11 +259,13 @@ _VOLATILE = (
     (re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12,}\b|\b\d{16,}\b"), "hash"),
     (re.compile(r"\d{4}-\d\d-\d\d(T[\d:.]+Z?)?"), "date"),
     (re.compile(r'"milliseconds": [\d.]+'), '"milliseconds": some'),
+    (re.compile(r'"bytes": \d+'), '"bytes": some'),
+    (re.compile(r'"cached": (true|false)'), '"cached": either'),
     (re.compile(r"<0\.1%"), "0.0%"),
     (re.compile(r">99\.9%"), "100.0%"),
     (re.compile(r"\s+"), " "),
 )
-_NUMBER = re.compile(r"[-+]?\d+\.\d+(?: ?%)?")
+_NUMBER = re.compile(r"[-+]?\d+\.\d+(?:e[-+]\d+)?(?: ?%)?")
 
 
 def alike(shown: str, printed: str) -> bool:
@@ -267,6 +287,8 @@ def _near(ours: str, theirs: str) -> bool:
 def problems(block: Block, session: Session) -> Iterator[tuple[str, str]]:
     """What is wrong with a block's commands: a sentence, and what the command prints now."""
     where = f"{block.path.relative_to(ROOT)}:{block.line}"
+    if block.info == "python" and not block.example:
+        session.run_python("\n".join(block.lines))
     for command, shown in block.commands():
         wrong = undocumented(command)
         if wrong:
@@ -475,7 +497,7 @@ def rewrite(block: Block, session: Session, lines: list[str]) -> list[str]:
     """Bring a console block up to date in its page's lines; returns what was wrong and cannot be mended."""
     left: list[str] = []
     new: list[str] = []
-    if block.example or block.info == "sh":
+    if block.example or block.info != "console":
         return [text for text, _ in problems(block, session)]
     for command, shown in block.commands():
         wrong = undocumented(command)
@@ -525,11 +547,19 @@ def check_picture(session: Session) -> list[str]:
     return [] if same else [f"{PICTURE.relative_to(ROOT)} shows something else than {PICTURE_COMMAND} prints"]
 
 
-def draw_picture(session: Session) -> None:
-    """Draw the picture of the terminal anew."""
+def draw_pictures(session: Session) -> None:
+    """Draw the picture of the terminal anew, and with Chromium, where it is installed, that of the HTML report."""
     output, _ = session.run(PICTURE_COMMAND, colour=True)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(terminal_picture(PICTURE_COMMAND, output), encoding="utf-8")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print(f"no Chromium: {REPORT_PICTURE.relative_to(ROOT)} is as it was")
+        return
+    session.run("aidetect scan ./folder -o report.html -q")
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,1000"]
+    page = (session.folder / "report.html").as_uri()
+    subprocess.run([chromium, *options, f"--screenshot={REPORT_PICTURE}", page], check=True, capture_output=True)
 
 
 if __name__ == "__main__":
@@ -538,12 +568,12 @@ if __name__ == "__main__":
     parser.add_argument("pages", nargs="*", type=Path, help="README and all of docs where none is named")
     arguments = parser.parse_args()
     wrong: list[str] = []
-    with sessions() as new_session:
+    with sessions(shared=arguments.check) as new_session:
         if not arguments.pages and check_picture(new_session()):
             if arguments.check:
                 wrong += check_picture(new_session())
             else:
-                draw_picture(new_session())
+                draw_pictures(new_session())
         for page in arguments.pages or pages():
             wrong += (check if arguments.check else update)(page.resolve(), new_session())
     print("\n".join(wrong), end="\n" if wrong else "")
