@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, options, errors for people, terminals."""
+"""What all commands share: exit codes, options, error messages, terminal output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ExitCode(enum.IntEnum):
-    """What the exit status of a command says."""
+    """Exit statuses and their meaning."""
 
     OK = 0
     FINDINGS = 1
@@ -52,7 +52,7 @@ class CommandError(click.ClickException):
 
 @contextlib.contextmanager
 def errors_for_people() -> Iterator[None]:
-    """Turn this package's errors into one line and the right exit code."""
+    """Turn this package's errors into one line on stderr and the right exit code."""
     try:
         yield
     except ModelError as error:
@@ -68,14 +68,15 @@ def model_options(command: F) -> F:
             "--model",
             default=None,
             metavar="NAME|PATH",
-            help="Model to score with: a name from `aidetect models list`, or a model folder.",
+            help="Model to use: a name from `aidetect models list`, or a model folder.  [default: the one "
+            "marked * in that list]",
         ),
         click.option(
             "--device",
             type=click.Choice(["auto", "cpu", "cuda", "mps"]),
             default="auto",
             show_default=True,
-            help="Where to compute.",
+            help="Device to compute on.",
         ),
         click.option(
             "--views",
@@ -83,19 +84,21 @@ def model_options(command: F) -> F:
             type=click.Choice(["fast", "standard", "thorough"]),
             default="standard",
             show_default=True,
-            help="How many views of each image are looked at: speed against accuracy.",
+            help="Views scored per image. More views are slower and more accurate.",
         ),
         click.option(
             "--batch-size",
             type=click.IntRange(1, 4096),
             default=None,
-            help="Views a forward pass.  [default: 8 on the CPU, 64 on a GPU]",
+            metavar="N",
+            help="Views per forward pass.  [default: 8 on a CPU, 64 on a GPU]",
         ),
         click.option(
             "--workers",
             type=click.IntRange(1, 64),
             default=None,
-            help="Threads that read and decode.  [default: one a core, at most 4]",
+            metavar="N",
+            help="Threads that read and decode images.  [default: one per core, at most 4]",
         ),
     ]
     for option in reversed(options):
@@ -109,7 +112,7 @@ table_or_json = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="What to write.",
+    help="Output format.",
 )
 
 
@@ -121,21 +124,23 @@ def picture_options(command: F) -> F:
             "--ai",
             multiple=True,
             type=folder,
-            help="Folder of AI-generated pictures; its subfolders are groups, named after generators "
-            "(repeatable).",
+            metavar="DIR",
+            help="Folder of AI-generated pictures (repeatable). Each subfolder is a group and names a "
+            "generator.",
         ),
         click.option(
             "--real",
             multiple=True,
             type=folder,
-            help="Folder of real pictures; its subfolders are groups (repeatable).",
+            metavar="DIR",
+            help="Folder of real pictures (repeatable). Each subfolder is a group and names a source.",
         ),
         click.option(
             "--index",
             multiple=True,
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="CSV that names pictures: file (or shard, member), label (ai|real), and, if known, "
-            "generator, source, repo, content, view, path (repeatable).",
+            help="CSV file that lists pictures (repeatable). Columns: file (or shard and member), label (ai "
+            "or real), and optionally generator, source, repo, content, view, path.",
         ),
     ]
     for option in reversed(options):
@@ -144,7 +149,7 @@ def picture_options(command: F) -> F:
 
 
 def labelled(options: dict[str, Any]) -> list[Example]:
-    """Examples that ``--ai --real --index`` name.
+    """The examples named by ``--ai --real --index``.
 
     Raises:
         AidetectError: an index or folder cannot be used.
@@ -158,7 +163,7 @@ def labelled(options: dict[str, Any]) -> list[Example]:
 
 
 def load_detector(model: str | None, device: str, mode: str, **options: Any) -> Any:
-    """Load a detector; a missing or damaged model ends the command with exit code 5."""
+    """Load a detector. If the model is missing or damaged, the command ends with exit code 5."""
     from aidetect.detector.detector import Detector
     from aidetect.detector.models.model import DEFAULT_MODEL
 
@@ -169,7 +174,7 @@ def load_detector(model: str | None, device: str, mode: str, **options: Any) -> 
 
 @contextlib.contextmanager
 def result_cache(detector: Any, wanted: bool = True) -> Iterator[ResultCache | None]:
-    """The user's result cache for a detector; ``None`` when it is not wanted."""
+    """The user's result cache for a detector, or ``None`` if it is not wanted."""
     from aidetect.detector.resultcache import ResultCache, default_path
 
     if not wanted:
@@ -185,49 +190,49 @@ def result_cache(detector: Any, wanted: bool = True) -> Iterator[ResultCache | N
 
 
 def say(message: str) -> None:
-    """One line on stderr, control characters escaped, past any progress bar."""
+    """Print one line on stderr, above any progress bar, with control characters escaped."""
     from tqdm import tqdm
 
     tqdm.write(visible(message), file=sys.stderr)
 
 
 def visible(text: str) -> str:
-    """Text safe for a terminal: control characters and undecodable bytes shown as escapes."""
+    """Text that is safe on a terminal: control characters and undecodable bytes become escapes."""
     from aidetect.detector.record import printable
 
     shown = "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in printable(text))
-    return shown.replace("##[", "##\\x5b")  # GitHub's runner takes it for a command, anywhere in a line
+    return shown.replace("##[", "##\\x5b")  # GitHub's runner takes this for a command, anywhere in a line
 
 
 def _harmless(c: str) -> bool:
-    # Unknown to Python's tables, or a wide space, is harmless too; what steers text is not.
+    # Characters unknown to Python's tables and wide spaces are harmless too. Control characters are not.
     return c.isprintable() or unicodedata.category(c) in ("Cn", "Co") or c == "\u3000"
 
 
 def utf8_output(newline: str | None = None) -> None:
-    """Write UTF-8 to standard output whatever the locale says: names may hold anything.
+    """Write UTF-8 to standard output whatever the locale says: names may contain anything.
 
     Args:
-        newline: ``""`` to write line ends as they are given, ``None`` as the system has them.
+        newline: ``""`` to write line ends unchanged, ``None`` to use the system's.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline=newline)
 
 
 def use_colour(stream: IO[Any]) -> bool:
-    """Whether to colour: a terminal, and neither ``NO_COLOR`` nor ``TERM=dumb``."""
+    """Whether to use colour: on a terminal, without ``NO_COLOR`` and ``TERM=dumb``."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return bool(stream.isatty()) and not plain
 
 
 @contextlib.contextmanager
 def part_beside(target: Path) -> Iterator[Path]:
-    """An empty hidden file in the target's folder, gone in the end if it has not been given another name.
+    """An empty hidden file in the target's folder. It is removed at the end unless it was renamed.
 
     Raises:
-        OSError: no file can be made there.
+        OSError: no file can be created there.
     """
-    # The name comes first, so that an interruption right after the making finds it.
+    # The name is chosen first, so that the file is removed even after an interruption right here.
     part = target.parent / f".aidetect-{secrets.token_hex(8)}.part"
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -239,7 +244,7 @@ def part_beside(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[str]]:
-    """A text file that appears under its name whole, or not at all."""
+    """A text file that appears under its name when complete, or not at all."""
     with contextlib.ExitStack() as stack:
         try:
             part = stack.enter_context(part_beside(path))
@@ -255,7 +260,7 @@ def atomic_file(path: Path) -> Iterator[IO[str]]:
 
 
 def progress_bar(total: int | None, quiet: bool, unit: str = " images") -> Any:
-    """A progress bar on stderr; silent with ``-q`` or when stderr is no terminal."""
+    """A progress bar on stderr, hidden with ``-q`` or if stderr is not a terminal."""
     from tqdm import tqdm
 
     hide = quiet or not sys.stderr.isatty()
@@ -263,7 +268,7 @@ def progress_bar(total: int | None, quiet: bool, unit: str = " images") -> Any:
 
 
 def ends_quietly(function: F) -> F:
-    """Let a closed pipe end a command without words, as other tools in a pipeline do."""
+    """Let a closed pipe end a command silently, as other tools in a pipeline do."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files: the options that say which are meant, and how a finished one gets its name."""
+"""Input files: the options that select them. Output files: how they get their names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .common import CommandError, ExitCode, F, load_detector, result_cache, visi
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a number of megapixels", ctx, param)
+        raise click.BadParameter(f"{value} is not a finite number", ctx, param)
     return value
 
 
@@ -32,34 +32,33 @@ max_pixels_option = click.option(
     default=200.0,
     show_default=True,
     callback=_finite,
-    help="Refuse larger images (in megapixels), before decoding them.",
+    metavar="MEGAPIXELS",
+    help="Refuse images with more megapixels than this, before decoding them.",
 )
 
 
 def file_options(command: F) -> F:
-    """Add ``scan``'s options that say which files are meant, and ``--max-pixels --strict --no-cache``."""
+    """Add the options that select files, and ``--max-pixels --strict --no-cache``."""
     options = [
         click.option(
-            "--recursive/--no-recursive", default=True, show_default=True, help="Go into subfolders."
+            "--recursive/--no-recursive", default=True, show_default=True, help="Include subfolders."
         ),
         click.option(
             "--include",
             multiple=True,
             metavar="GLOB",
-            help="In folders, take only files that match (repeatable).",
+            help="In folders, take only files that match this pattern (repeatable).",
         ),
         click.option(
             "--exclude",
             multiple=True,
             metavar="GLOB",
-            help="In folders, leave out files and folders that match.",
+            help="In folders, skip files and folders that match this pattern (repeatable).",
         ),
-        click.option("--hidden", is_flag=True, help="In folders, take hidden files and folders too."),
-        click.option(
-            "--all-files", is_flag=True, help="In folders, try every file, not only those named like images."
-        ),
-        click.option("--no-ignore", is_flag=True, help="In folders, pay no heed to .aidetectignore files."),
-        click.option("--no-cache", is_flag=True, help="Neither read nor write the cache of results."),
+        click.option("--hidden", is_flag=True, help="In folders, include hidden files and folders."),
+        click.option("--all-files", is_flag=True, help="In folders, try every file, whatever its extension."),
+        click.option("--no-ignore", is_flag=True, help="In folders, do not apply .aidetectignore files."),
+        click.option("--no-cache", is_flag=True, help="Do not read or write the result cache."),
         max_pixels_option,
         click.option(
             "--strict",
@@ -73,7 +72,7 @@ def file_options(command: F) -> F:
 
 
 def walk_options(options: dict[str, Any]) -> WalkOptions:
-    """What `file_options` say of folders."""
+    """How `file_options` say that folders are searched."""
     return WalkOptions(
         recursive=options["recursive"],
         hidden=options["hidden"],
@@ -86,11 +85,11 @@ def walk_options(options: dict[str, Any]) -> WalkOptions:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file that is meant.
+    """A file that was selected.
 
     Attributes:
-        source: what is scored.
-        relative: its place below the folder given; a file given by itself has its name alone.
+        source: what to score.
+        relative: its path relative to the folder that was given, or just its name if the file itself was.
     """
 
     source: Source
@@ -98,17 +97,17 @@ class LocalFile:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Its path."""
         return Path(self.source.name)
 
 
 def local_files(
     inputs: Iterable[str], options: dict[str, Any], left_out: Iterable[Path] = ()
 ) -> list[LocalFile]:
-    """The files that inputs and `file_options` name, each once, without those in folders that are left out.
+    """The files that inputs and `file_options` select, each once, without those in ``left_out`` folders.
 
     Raises:
-        CommandError: an input is an address or standard input.
+        CommandError: an input is a URL or standard input.
     """
     walk = walk_options(options)
     closed = [Path(os.path.realpath(folder)) for folder in left_out]
@@ -116,7 +115,7 @@ def local_files(
     for name in inputs:
         for source in expand([name], walk):
             if source.kind in ("url", "stdin"):
-                raise CommandError(f"{name}: only files and folders can be given here")
+                raise CommandError(f"{name}: this command takes only files and folders")
             path = Path(source.name)
             place = Path(os.path.realpath(path.parent)) / path.name
             if any(place.is_relative_to(folder) for folder in closed):
@@ -128,14 +127,14 @@ def local_files(
 
 
 def _regular(source: Source) -> Source:
-    with contextlib.suppress(OSError):  # reading it will say what is wrong
+    with contextlib.suppress(OSError):  # reading it will report what is wrong
         if source.kind == "file" and not stat.S_ISREG(Path(source.name).stat().st_mode):
             return Source(source.name, "error", InputError("not_a_file", "this is not a regular file"))
     return source
 
 
 def detector_for(options: dict[str, Any]) -> Any:
-    """The detector that `model_options` ask for, with ``--max-pixels --frames --strict`` where there are."""
+    """The detector for `model_options`, and for ``--max-pixels --frames --strict`` if the command has them."""
     megapixels = options.get("max_pixels")
     return load_detector(
         options["model"],
@@ -171,7 +170,7 @@ TABLE_HEAD = f"{'AI':>6}  {'verdict':<9}  {'action':<7}  image"
 
 
 def table_row(record: Any, action: str, rest: str) -> str:
-    """A row of the table: score, what was done, the name, and the rest."""
+    """A row of the table: score, action, name, and the rest."""
     from .formats.writers import percent
 
     probability = "-" if record.probability is None else percent(record.probability)
@@ -182,51 +181,51 @@ def table_row(record: Any, action: str, rest: str) -> str:
 def finish(code: ExitCode) -> None:
     """End the command with an exit code."""
     sys.stdout.flush()
-    if code == ExitCode.INTERRUPTED:  # now, though a reading thread may hang in a pipe or a dead mount
+    if code == ExitCode.INTERRUPTED:  # at once: a reading thread may hang on a pipe or a dead mount
         os._exit(int(code))
     raise SystemExit(int(code))
 
 
 def reason(error: InputError | OSError) -> str:
-    """An error in words."""
+    """An error as a message."""
     return str(file_error(error) if isinstance(error, OSError) else error)
 
 
 def changed() -> InputError:
-    """The error for a file whose bytes are not those that were scored."""
-    return InputError("changed", "it changed after it was scored")
+    """The error for a file whose bytes are no longer those that were scored."""
+    return InputError("changed", "the file changed after it was scored")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for output, if it is not there.
+    """Create an output folder if it does not exist.
 
     Raises:
-        CommandError: it cannot be made.
+        CommandError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"cannot make the folder {path}: {reason(error)}") from None
+        raise CommandError(f"cannot create the folder {path}: {reason(error)}") from None
 
 
 def publish(part: Path, target: Path, overwrite: bool = False) -> None:
     """Give a complete file its name in one step.
 
     Raises:
-        FileExistsError: the name is taken, and ``overwrite`` was not asked for.
+        FileExistsError: the name is taken and ``overwrite`` is false.
     """
     if overwrite:
         part.replace(target)
     else:
         try:
-            target.hardlink_to(part)  # unlike a rename, refuses a name that is taken
+            target.hardlink_to(part)  # unlike a rename, fails if the name is taken
         except FileExistsError:
             raise
         except OSError:  # no hard links here
             if os.path.lexists(target):
                 raise FileExistsError(f"{target} exists") from None
             part.replace(target)
-    with contextlib.suppress(OSError):  # not every system can
+    with contextlib.suppress(OSError):  # not possible on every system
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

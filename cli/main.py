@@ -14,25 +14,25 @@ from . import settings
 from .common import CONTEXT, CommandError, say
 
 _COMMANDS = {
-    "scan": "Score images: files, folders, addresses, standard input.",
-    "explain": "Show where in an image the evidence lies, and how firm it is.",
-    "prove": "Show that nothing but pixels moves a score.",
-    "verify": "Check a report by scoring again, or an audit log by its chain.",
-    "tag": "Write a provenance tag into copies of AI-generated images.",
-    "sort": "Copy or move images into folders by verdict.",
-    "baseline": "Accept findings, so that they no longer fail a scan.",
-    "cache": "Show or empty the cache of results.",
-    "config": "Print the configuration in force, and where it comes from.",
+    "scan": "Score images and report which are likely AI-generated.",
+    "explain": "Explain the score of one image.",
+    "prove": "Show that only the pixels affect a score.",
+    "verify": "Check a report by scoring its images again, or check an audit log.",
+    "tag": "Tag AI-generated images as such in their metadata.",
+    "sort": "Copy or move images into one folder per verdict.",
+    "baseline": "Accept findings so that they no longer fail a scan.",
+    "cache": "Show or clear the result cache.",
+    "config": "Print the settings in effect and where they come from.",
     "models": "List, show and verify the installed models.",
     "doctor": "Check this installation.",
-    "train": "Fit a model on labelled pictures.",
-    "evaluate": "Measure a model on labelled pictures.",
-    "guards": "Show what a classifier could learn without looking at the making of a picture.",
+    "train": "Train a model on labelled pictures.",
+    "evaluate": "Measure the accuracy of a model on labelled pictures.",
+    "guards": "Check labelled pictures for shortcuts that a classifier could learn.",
 }
 
 
 class _Lazy(click.Group):
-    """Imports a command's module when it is used, so that ``--help`` is quick; configures it."""
+    """Imports a command's module only when needed, to keep ``--help`` fast, and applies the settings."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -58,7 +58,7 @@ class _Lazy(click.Group):
             words = rest[: rest.index("--")] if "--" in rest else rest
             if not set(words) & set(CONTEXT["help_option_names"]):
                 raise
-            say(f"aidetect: {error.message}")  # help must be had all the same
+            say(f"aidetect: {error.message}")  # help is shown all the same
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -78,13 +78,13 @@ class _Lazy(click.Group):
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Configuration file to use.  [default: the nearest one; see `aidetect config -h`]",
+    help="Configuration file.  [default: the nearest one; see `aidetect config -h`]",
 )
-@click.option("--no-config", is_flag=True, help="Use no configuration file.")
+@click.option("--no-config", is_flag=True, help="Ignore configuration files.")
 def main(**_: Any) -> None:
-    """Say how likely it is that images were made by a generative model.
+    """Estimate how likely images are to be AI-generated.
 
-    The score comes from pixels alone; nothing leaves this machine.
+    The score depends on the pixels alone. No image leaves this machine.
 
     \b
     Examples:
@@ -92,6 +92,6 @@ def main(**_: Any) -> None:
       aidetect scan photo.jpg --format json
       aidetect scan ./uploads --fail-on ai -q
     """
-    from aidetect.detector.models.memory import keep_freed  # brings ctypes, which help can do without
+    from aidetect.detector.models.memory import keep_freed  # imports ctypes, which help does not need
 
     keep_freed()

@@ -1,4 +1,4 @@
-"""Configuration files: finding and reading them, and what they set for a command."""
+"""Configuration files: find them, read them, and turn them into option values."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _NOT_HERE = frozenset(
     force in-place move overwrite update
     """.split()
 )
-# Options that mean another thing in each command.
+# Options whose meaning differs from command to command.
 _ONE_COMMAND = frozenset(["log", "output"])
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A configuration file's content.
+    """The content of a configuration file.
 
     Attributes:
-        path: the file.
+        path: its path.
         table: its table of settings, as TOML data.
-        prefix: what leads to that table in the file, e.g. ``tool.aidetect.``.
+        prefix: the path of that table in the file, e.g. ``tool.aidetect.``.
     """
 
     path: Path
@@ -52,34 +52,34 @@ class Settings:
     def refused(
         self, key: str, error: click.BadParameter, commands: Sequence[tuple[str, click.Command]]
     ) -> CommandError:
-        """A `CommandError` for a value that a command's option does not take."""
+        """A `CommandError` for a value that a command's option does not accept."""
         names = " ".join(["aidetect", *(name for name, _ in commands[1:])])
         return self.error(key, f"{error.message.rstrip('.')} (for `{names}`)")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a file: its key, with the tables that lead there, and what its option is given."""
+    """One value in a file: its full key, and the value for its option."""
 
     key: str
     value: Any
 
 
 def load(given: Path | None, off: bool) -> Settings | None:
-    """The settings in force: a given file's, else those of the nearest file, if there is one.
+    """The settings in effect: those of a given file, else of the nearest file, if there is one.
 
     Raises:
         CommandError: the file cannot be read, or is no TOML.
     """
     if off and given:
-        raise CommandError("--config and --no-config exclude each other")
+        raise CommandError("--config and --no-config cannot be combined")
     if off:
         return None
     if given is None:
         with contextlib.suppress(FileNotFoundError):  # this folder has been deleted
             return find(Path.cwd())
         return None
-    # Paths in it are relative to its folder, whatever folder a command changes to.
+    # Paths in the file are relative to its folder, whatever the current folder is later.
     path = Path.cwd() / given
     settings = _read(path)
     if settings is None:
@@ -90,9 +90,9 @@ def load(given: Path | None, off: bool) -> Settings | None:
 def find(start: Path) -> Settings | None:
     """Settings of the nearest file in a folder or above it.
 
-    Looked for up to the root of the repository, the user's home or the root of the file system,
-    whichever comes first. In one folder ``aidetect.toml`` comes before ``pyproject.toml``; the latter
-    counts only when it has a table ``[tool.aidetect]``.
+    The search ends at the root of the repository, the user's home or the root of the file system,
+    whichever comes first. Within a folder ``aidetect.toml`` comes before ``pyproject.toml``, which
+    counts only if it has a table ``[tool.aidetect]``.
 
     Raises:
         CommandError: the file cannot be read, or is no TOML.
@@ -112,12 +112,12 @@ def find(start: Path) -> Settings | None:
 def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # none, or in a folder that may not be looked into
+    except OSError:  # missing, or in a folder without read permission
         return False
 
 
 def _read(path: Path) -> Settings | None:
-    """A file's settings; ``None`` for a ``pyproject.toml`` without them."""
+    """The settings in a file, or ``None`` for a ``pyproject.toml`` without any."""
     try:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
@@ -127,7 +127,7 @@ def _read(path: Path) -> Settings | None:
     if project and b"aidetect" not in data:
         return None
     if len(data) > _MAX_BYTES:
-        raise CommandError(f"{path}: over {_MAX_BYTES // 1024} KiB; this is no configuration file")
+        raise CommandError(f"{path}: over {_MAX_BYTES // 1024} KiB; this is not a configuration file")
     table = _parse(path, data)
     if not project:
         return Settings(path, table, "")
@@ -136,7 +136,7 @@ def _read(path: Path) -> Settings | None:
     if ours is None:
         return None
     if not isinstance(ours, dict):
-        raise CommandError(f"{path}: tool.aidetect: a table is wanted")
+        raise CommandError(f"{path}: tool.aidetect: must be a table")
     return Settings(path, ours, "tool.aidetect.")
 
 
@@ -162,7 +162,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def options(command: click.Command) -> dict[str, tuple[click.Option, bool]]:
-    """The keys that set a command's options: long names, and for each whether ``true`` turns it on."""
+    """A command's options by long name, each with whether ``true`` turns it on."""
     return {
         name.removeprefix("--"): (option, on)
         for option in command.params
@@ -174,25 +174,25 @@ def options(command: click.Command) -> dict[str, tuple[click.Option, bool]]:
 
 
 def configurable(command: click.Command) -> dict[str, click.Option]:
-    """Options that a file may set, by their main key."""
+    """The options that a file may set, by main key."""
     return {key: option for key, (option, on) in options(command).items() if on and key not in _NOT_HERE}
 
 
 def chain(context: click.Context) -> list[tuple[str, click.Command]]:
-    """Commands from the topmost to a context's own, with their names."""
+    """The commands from the top one to a context's own, with their names."""
     above = chain(context.parent) if context.parent else []
     return [*above, (context.info_name or "", context.command)]
 
 
 def in_force(settings: Settings, commands: Sequence[tuple[str, click.Command]]) -> dict[str, Setting]:
-    """What a file sets for a command, by the names of its parameters; the innermost table wins.
+    """What a file sets for a command, by parameter name. The innermost table wins.
 
     Args:
         settings: the file's content.
-        commands: commands from the topmost to the one meant, with their names.
+        commands: the commands from the top one to the one to set, with their names.
 
     Raises:
-        CommandError: a key that no command knows, one that may not stand there, a value of a wrong type.
+        CommandError: a key is unknown or not allowed there, or a value has the wrong type.
     """
     found: dict[str, Setting] = {}
     table: Any = settings.table
@@ -202,7 +202,7 @@ def in_force(settings: Settings, commands: Sequence[tuple[str, click.Command]]) 
         if depth:
             table = table.get(name)
             where += f"{name}."
-        if not isinstance(table, dict):  # none, or an option of the same name as the command
+        if not isinstance(table, dict):  # missing, or an option with the same name as the command
             break
         here: dict[str, Setting] = {}
         for key, value in table.items():
@@ -210,7 +210,7 @@ def in_force(settings: Settings, commands: Sequence[tuple[str, click.Command]]) 
             if key in meant and not isinstance(value, dict):
                 option, on = meant[key]
                 if option.name in here:
-                    raise settings.error(where + key, f"{here[option.name].key} sets the same")
+                    raise settings.error(where + key, f"{here[option.name].key} sets the same option")
                 try:
                     setting = Setting(where + key, _value(option, on, value, settings.path.parent))
                 except ValueError as error:
@@ -221,7 +221,7 @@ def in_force(settings: Settings, commands: Sequence[tuple[str, click.Command]]) 
 
 
 def default_map(settings: Settings, commands: Sequence[tuple[str, click.Command]]) -> dict[str, Any]:
-    """What click's ``default_map`` must hold for the last of these commands.
+    """Click's ``default_map`` for the last of these commands.
 
     Raises:
         CommandError: see `in_force`.
@@ -235,7 +235,7 @@ def default_map(settings: Settings, commands: Sequence[tuple[str, click.Command]
 
 
 def located(settings: Settings | None, error: click.BadParameter) -> click.ClickException:
-    """An error about a value, said of the file when the value came from there."""
+    """An error about a value, naming the file if the value came from there."""
     context, option = error.ctx, error.param
     if settings is None or context is None or option is None or option.name is None:
         return error
@@ -254,7 +254,7 @@ def _subcommands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 
 def _keys(command: click.Command) -> Iterator[str]:
-    """The keys of a command and of those below it, one by one: each command must be imported for them."""
+    """The keys of a command and its subcommands. A generator, because each command must be imported."""
     yield from options(command)
     if isinstance(command, click.Group):
         for _, part in _subcommands(command):
@@ -268,18 +268,18 @@ def _check_key(
     if isinstance(value, dict):
         if key not in names:
             hint = _did_you_mean(key, names)
-            raise settings.error(where + key, f"a table, but no command is called so{hint}")
+            raise settings.error(where + key, f"no such command{hint}")
     elif key in _NOT_HERE:
-        raise settings.error(where + key, "this can be given on the command line only")
+        raise settings.error(where + key, "can only be given on the command line")
     elif key in _ONE_COMMAND and where == settings.prefix:
         raise settings.error(
             where + key,
-            f"put it in the table of one command, e.g. [{settings.prefix}scan]: elsewhere it "
-            "means something else",
+            f"put this into the table of one command, e.g. [{settings.prefix}scan]: its meaning "
+            "differs between commands",
         )
     elif key not in meant and all(key != known for known in _keys(command)):
         if key in names:
-            raise settings.error(where + key, f"this is a command; a table is wanted, [{where}{key}]")
+            raise settings.error(where + key, f"this is a command and must be a table: [{where}{key}]")
         hint = _did_you_mean(key, sorted({*_keys(command), *names} - _NOT_HERE))
         raise settings.error(where + key, f"no such option{hint}")
 
@@ -295,18 +295,18 @@ def _did_you_mean(key: str, names: Sequence[str]) -> str:
 
 
 def _value(option: click.Option, on: bool, value: Any, folder: Path) -> Any:
-    """A value as click takes it.
+    """A value in the form that click accepts.
 
     Raises:
-        ValueError: it is of the wrong type.
+        ValueError: it has the wrong type.
     """
     if option.is_flag:
         if not isinstance(value, bool):
-            raise ValueError("true or false is wanted")
+            raise ValueError("must be true or false")
         return value is on
     if option.multiple:
         if not isinstance(value, list):
-            raise ValueError("a list is wanted, in [ ]")
+            raise ValueError("must be a list, in [ ]")
         return tuple(_scalar(option, item, folder) for item in value)
     return _scalar(option, value, folder)
 
@@ -315,29 +315,29 @@ def _scalar(option: click.Option, value: Any, folder: Path) -> Any:
     kind = option.type
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and not math.isfinite(value):
-        raise ValueError("a finite number is wanted")
+        raise ValueError("must be a finite number")
     if isinstance(kind, click.types.IntParamType):
         if not number or isinstance(value, float):
-            raise ValueError("a whole number is wanted")
+            raise ValueError("must be a whole number")
         return value
     if isinstance(kind, click.types.FloatParamType):
         if not number:
-            raise ValueError("a number is wanted")
+            raise ValueError("must be a number")
         return value
     text = isinstance(kind, (click.Choice, click.Path, click.types.StringParamType))
     if not isinstance(value, str) and (text or not number):
-        raise ValueError("a string is wanted" if text else "a string or a number is wanted")
+        raise ValueError("must be a string" if text else "must be a string or a number")
     if "\0" in str(value):
-        raise ValueError("a NUL character cannot be part of it")
+        raise ValueError("must not contain a NUL character")
     return _placed(option, str(value), folder)
 
 
 def _placed(option: click.Option, text: str, folder: Path) -> str:
-    """A value, with its path seen from the file's folder if it is one."""
+    """A value. If it is a path, it is taken relative to the file's folder."""
     metavar = option.metavar or ""
     if isinstance(option.type, click.Path) or metavar == "LIST":
         return text if text == "-" else str(folder / text)
-    if metavar == "NAME|PATH":  # told apart as the detector does
+    if metavar == "NAME|PATH":  # the same test as in the detector
         is_path = text.startswith(".") or (os.sep in text and ":" not in text)
         return str(folder / text) if is_path else text
     if metavar.startswith("NAME=FILE"):

@@ -1,4 +1,4 @@
-"""``aidetect baseline``: accept findings, so that they no longer fail a scan."""
+"""``aidetect baseline``: accept findings so that they no longer fail a scan."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ DEFAULT = "aidetect-baseline.json"
 
 @click.group(context_settings=CONTEXT)
 def baseline() -> None:
-    """Accept findings, so that they no longer fail a scan.
+    """Accept findings so that they no longer fail a scan.
 
-    A baseline lists accepted pictures by the hash of their pixels, each with a reason and a date.
-    `aidetect scan --baseline FILE` shows them as accepted and does not fail because of them. A picture
-    of which a single pixel changes is a new finding.
+    A baseline lists accepted images by the hash of their pixels, each with a reason and a date.
+    `aidetect scan --baseline FILE` marks them as accepted and does not fail because of them. If a single
+    pixel of an image changes, it is a new finding.
 
     \b
     Examples:
@@ -56,15 +56,15 @@ def baseline() -> None:
     "reports",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take findings from a report of `aidetect scan --format json` (repeatable).",
+    help="Take findings from a JSON report of `aidetect scan` (repeatable).",
 )
-@click.option("--reason", required=True, help="Why they are accepted; kept with each.")
+@click.option("--reason", required=True, help="Why the images are accepted. Stored with each of them.")
 @click.option(
     "--accept",
     type=click.Choice(["ai", "uncertain", "any"]),
     default="ai",
     show_default=True,
-    help="What is accepted: verdict ai, uncertain as well, or every image.",
+    help="Which images to accept: verdict ai, also uncertain, or any.",
 )
 @click.option(
     "-o",
@@ -72,28 +72,38 @@ def baseline() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     default=DEFAULT,
     show_default=True,
-    help="Baseline to write.",
+    help="Baseline file to write.",
 )
-@click.option("--update", is_flag=True, help="Add to a baseline that is there; its entries stay as they are.")
+@click.option("--update", is_flag=True, help="Add to an existing baseline. Its entries do not change.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @model_options
 @ends_quietly
 def create(
     inputs: tuple[str, ...], reports: tuple[Path, ...], output: Path, update: bool, **options: Any
 ) -> None:
-    """Write a baseline from images, which are scanned, or from reports.
+    """Create a baseline from images, which are scanned, or from reports.
 
     \b
-    Exit codes: 0 written, 2 usage, 3 some images could not be read (the others
-    were written), 5 model missing or damaged.
+    Exit codes:
+      0    written
+      2    usage error
+      3    written, but some images could not be read
+      4    no images found
+      5    model missing or damaged
+
+    \b
+    Examples:
+      aidetect baseline create ./assets --reason 'approved by the art team'
+      aidetect baseline create --report report.json --reason 'reviewed'
+      aidetect baseline create new.png --update --reason 'commissioned'
     """
     if not inputs and not reports:
         raise CommandError("give images to scan, or --report FILE")
     reason = options["reason"].strip()
     if not reason:
-        raise CommandError("a reason is needed: it is what the next reader will ask for")
+        raise CommandError("--reason is empty; say why the images are accepted")
     if output.exists() and not update:
-        raise CommandError(f"{output} is there already; add to it with --update, or remove it first")
+        raise CommandError(f"{output} exists already; add to it with --update, or remove it first")
     wanted = {"ai": {"ai"}, "uncertain": {"ai", "uncertain"}, "any": {"ai", "uncertain", "real"}}
     with errors_for_people():
         entries = read_baseline(output) if update and output.exists() else {}
@@ -111,9 +121,12 @@ def create(
         stream.write(baseline_text(entries))
     if not options["quiet"]:
         count = len(entries) - before
-        say(f"{output}: {count} image{'' if count == 1 else 's'} accepted, {len(entries)} in all")
+        say(f"{output}: {count} image{'' if count == 1 else 's'} accepted, {len(entries)} in total")
     if unreadable:
-        say(f"aidetect: {unreadable} of them could not be read and are not in the baseline")
+        say(
+            f"aidetect: {unreadable} image{'' if unreadable == 1 else 's'} could not be read and "
+            "are not in the baseline"
+        )
         raise SystemExit(int(ExitCode.UNREADABLE))
 
 
@@ -124,7 +137,7 @@ def create(
 @table_or_json
 @ends_quietly
 def show(file: Path, format_: str) -> None:
-    """Print the accepted images of a baseline."""
+    """List the accepted images in a baseline."""
     with errors_for_people():
         entries = read_baseline(file)
     if format_ == "json":
@@ -166,7 +179,7 @@ def _scanned(inputs: tuple[str, ...], options: dict[str, Any]) -> Iterator[dict[
 
     sources = list(expand(inputs))
     if not sources:
-        raise CommandError("nothing to scan: no images found", ExitCode.NOTHING)
+        raise CommandError("no images found", ExitCode.NOTHING)
     detector = detector_for(options)
     with progress_bar(len(sources), options["quiet"]) as bar, result_cache(detector) as cache:
         for record in detector.stream(sources, cache=cache):

@@ -1,4 +1,4 @@
-"""``aidetect cache``: show or empty the cache of results."""
+"""``aidetect cache``: show or clear the result cache."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..common import CONTEXT, ends_quietly, errors_for_people, say, table_or_jso
 
 @click.group(context_settings=CONTEXT)
 def cache() -> None:
-    """Show or empty the cache of results.
+    """Show or clear the result cache.
 
-    Scores are kept by the hash of the pixels, the model and the options, so that a second scan only
-    reads and hashes, and an interrupted scan goes on where it was. The cache holds hashes and scores,
-    no names and no pictures. It lies in the user's cache folder, or in AIDETECT_CACHE_DIR. It is safe to
-    use by several scans at once. `aidetect scan --no-cache` neither reads nor writes it.
+    The cache stores scores by the hash of the pixels, the model and the options. A second scan only reads
+    and hashes the files, and an interrupted scan continues where it stopped. The cache holds hashes and
+    scores, but no names and no images. It is in your cache folder, or in AIDETECT_CACHE_DIR if that is set.
+    Several scans can use it at the same time. To bypass it, use `aidetect scan --no-cache`.
 
     \b
     Examples:
@@ -30,7 +30,7 @@ def cache() -> None:
 @table_or_json
 @ends_quietly
 def info(format_: str) -> None:
-    """Say where the cache is and what it holds."""
+    """Show where the cache is and what it contains."""
     from aidetect.detector.resultcache import default_path
     from aidetect.detector.resultcache import info as look
 
@@ -51,10 +51,12 @@ def info(format_: str) -> None:
 
 
 @cache.command()
-@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Keep what is younger.")
+@click.option(
+    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Remove only scores older than this."
+)
 @ends_quietly
 def clear(older_than: float | None) -> None:
-    """Empty the cache, or remove what is old."""
+    """Remove all scores, or only old ones."""
     from aidetect.detector.resultcache import clear as empty
     from aidetect.detector.resultcache import default_path
 

@@ -1,4 +1,4 @@
-"""``aidetect config``: the configuration in force, and where it comes from."""
+"""``aidetect config``: the settings in effect and where they come from."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ _Chain = list[tuple[str, click.Command]]
 @click.pass_context
 @ends_quietly
 def config(context: click.Context, words: tuple[str, ...], format_: str) -> None:
-    """Print the configuration in force: each option's value, and where it comes from.
+    """Print the settings in effect and where they come from.
 
-    Settings are read from the nearest aidetect.toml, or pyproject.toml with a table [tool.aidetect], in
-    this folder or above it, up to the root of the repository; never from the folder that is scanned.
-    Keys are names of options without their dashes. They hold for every command that has the option, or
-    for one command in a table of its name. Options on the command line come before them. Paths in a
-    file are relative to its folder. This command itself takes nothing from it.
+    Settings are read from the nearest aidetect.toml, or pyproject.toml with a table [tool.aidetect]. The
+    search starts in the current folder and goes up to the root of the repository. The folders that are
+    scanned do not count.
+
+    Keys are option names without the leading dashes. A key at the top applies to every command that has the
+    option. A key in a command's table applies to that command only. Options on the command line take
+    precedence. Paths are relative to the folder of the file. The config command itself ignores the file.
 
     \b
-    An aidetect.toml:
+    Example of aidetect.toml:
       views = "fast"
       exclude = ["thumbs"]
       [scan]
       fail-on = "ai"
 
     \b
-    Exit codes: 0 printed, 2 usage, or a file with an error.
+    Exit codes:
+      0    printed
+      2    usage error, or an error in the file
 
     \b
     Examples:
@@ -86,7 +90,7 @@ def _here() -> str:
 
 
 def _named(chain: _Chain, words: Sequence[str]) -> _Chain:
-    """A chain of commands, prolonged by those of these names."""
+    """A chain of commands, extended by the subcommands with these names."""
     for word in words:
         group = chain[-1][1]
         command = group.get_command(click.Context(group), word) if isinstance(group, click.Group) else None
@@ -97,7 +101,7 @@ def _named(chain: _Chain, words: Sequence[str]) -> _Chain:
 
 
 def _below(chain: _Chain) -> Iterator[_Chain]:
-    """The chain itself, or one for each command below its last when that is a group."""
+    """The chain itself or, if it ends in a group, one chain for each command in that group."""
     group = chain[-1][1]
     if not isinstance(group, click.Group):
         yield chain

@@ -22,10 +22,22 @@ from ..common import (
 @model_options
 @ends_quietly
 def doctor(model: str | None, device: str, mode: str, **options: Any) -> None:
-    """Check this installation: versions, device and why, model hashes, and a self-test.
+    """Check this installation.
 
-    The self-test scores a picture drawn in code and compares its logit with the one in the model's
-    card. Exit 5 when the model is missing or damaged or the self-test fails.
+    Prints the versions, the device and why it was chosen, and checks the hashes of the model files. The
+    self-test scores an image drawn in code and compares its logit with the one in the model card.
+
+    \b
+    Exit codes:
+      0    everything works
+      2    usage error
+      5    model missing or damaged, or the self-test failed
+
+    \b
+    Examples:
+      aidetect doctor
+      aidetect doctor --device cuda
+      aidetect doctor --model ./my-model
     """
     from aidetect.detector import version
     from aidetect.detector.audit.selftest import run
@@ -44,13 +56,13 @@ def doctor(model: str | None, device: str, mode: str, **options: Any) -> None:
             click.echo(f"{'hash ok':<12} {sha256[:16]}  {visible(str(path))}")
         result = run(detector)
     if result is None:
-        click.echo(f"{'self-test':<12} the card states no expected logit for --views {mode}")
+        click.echo(f"{'self-test':<12} skipped: the model card has no expected logit for --views {mode}")
         return
     text = f"logit {result.found:+.5f}, expected {result.expected:+.5f} within {result.tolerance:g}"
     click.echo(f"{'self-test':<12} {'ok' if result.passed else 'FAILED'}: {text}")
     if not result.passed:
         raise CommandError(
-            "the self-test failed: this machine computes other scores than the model's makers did; "
+            "the self-test failed: this machine computes other scores than the model card states; "
             "try --device cpu, and report the lines above",
             ExitCode.MODEL,
         )

@@ -1,4 +1,4 @@
-"""``aidetect evaluate``: measure a model on labelled pictures."""
+"""``aidetect evaluate``: measure the accuracy of a model on labelled pictures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _named_files(
 
 @dataclass
 class _Outcome:
-    """What a run gathered."""
+    """The results of a run."""
 
     head: dict[str, Any]
     scored: list[Scored] = field(default_factory=list)
@@ -74,65 +74,79 @@ class _Outcome:
 
 @click.command(context_settings=CONTEXT)
 @picture_options
-@click.option("--sweep", is_flag=True, help="All conditions, the random ones (mix, rework) among them.")
+@click.option("--sweep", is_flag=True, help="Measure under all conditions, including mix and rework.")
 @click.option(
     "--condition",
     "conditions",
     multiple=True,
     type=click.Choice(_CONDITIONS),
     metavar="NAME",
-    help=f"What is done to pictures before scoring (repeatable): {', '.join(_CONDITIONS)}.  "
+    help=f"What is done to pictures before scoring (repeatable). One of {', '.join(_CONDITIONS)}. mix is "
+    "random laundering, rework random editing.  "
     "[default: clean, mix]",
 )
 @click.option(
     "--held-out",
     is_flag=True,
-    help="Take the scores that pictures got when they were held out of the model's fit; they come with the "
-    "model, so no pictures are needed.",
+    help="Measure on the scores that training pictures got while held out. The model contains them, so no "
+    "pictures are needed.",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many pictures of each source, drawn once.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Use at most N pictures of each source, drawn at random with a fixed seed.",
+)
 @model_options
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["table", "json"]),
     default=None,
-    help="What to write.  [default: by -o's suffix, else table]",
+    help="Output format.  [default: from the suffix of -o, else table]",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to a file (whole or not at all).",
+    help="Write to this file. It appears only when complete.",
 )
 @click.option(
     "--plots",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write ROC, calibration, histograms, laundering and confusion as PNG into this folder.",
+    help="Write plots to this folder as PNG: ROC, calibration, histograms, laundering, confusion.",
 )
 @click.option(
     "--scores",
     multiple=True,
     callback=_named_files,
     metavar="NAME=FILE.csv",
-    help="Another tool's scores to compare with: CSV with file (or name) and score, 0..1 (repeatable).",
+    help="Compare with another tool's scores (repeatable). The CSV has the columns file (or name) and score, "
+    "0 to 1.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def evaluate(**options: Any) -> None:
-    """Measure a model on labelled pictures, as they are and laundered.
+    """Measure the accuracy of a model on labelled pictures.
 
-    Subfolders of --ai are taken for generators, subfolders of --real for sources. Every rate is given
-    with its number of pictures and its 95 % interval, overall ones also with the interval that other
-    subfolders (in an index: repositories) might have given, from ten of each class on. A verdict
-    `uncertain` is counted as wrong in the balanced accuracy. Pictures of one original in an index (view
-    tile or whole) are judged as one.
+    Pictures are measured clean and laundered. Laundered pictures were scaled, cropped, blurred, made noisy
+    or re-encoded, as pictures on the web often are.
+
+    Subfolders of --ai count as generators, subfolders of --real as sources. Every rate comes with its
+    number of pictures and its 95 % interval. Overall rates also get an interval from a bootstrap over whole
+    groups (subfolders, or repositories in an index) if each class has at least ten. The verdict `uncertain`
+    counts as wrong in the balanced accuracy. Crops of one original in an index (view tile or whole) count
+    as one picture.
 
     \b
-    Exit codes: 0 measured, 2 usage, 3 measured, but some pictures could not
-    be read, 4 no picture could be, 5 model missing or damaged,
-    130 interrupted (nothing is written).
+    Exit codes:
+      0    measured
+      2    usage error
+      3    measured, but some pictures could not be read
+      4    no picture could be read
+      5    model missing or damaged
+      130  interrupted; nothing was written
 
     \b
     Examples:
@@ -145,7 +159,9 @@ def evaluate(**options: Any) -> None:
     if options["held_out"]:
         for name in ("ai", "real", "index", "sweep", "conditions", "limit"):
             if options[name]:
-                raise CommandError("--held-out takes no pictures, conditions or --limit: leave them out")
+                raise CommandError(
+                    "--held-out takes no pictures, no conditions and no --limit: leave them out"
+                )
         conditions = []
     elif not (options["ai"] or options["real"] or options["index"]):
         raise CommandError("no pictures given: use --ai and --real, or --index (help: aidetect evaluate -h)")
@@ -164,7 +180,7 @@ def evaluate(**options: Any) -> None:
 
 
 def _conditions(options: dict[str, Any]) -> list[str]:
-    """Conditions asked for, each once."""
+    """The requested conditions, each once."""
     asked = _CONDITIONS if options["sweep"] else list(options["conditions"]) or ["clean", "mix"]
     if options["scores"] and "clean" not in asked:
         raise CommandError("--scores compares clean pictures: add --condition clean")
@@ -172,7 +188,7 @@ def _conditions(options: dict[str, Any]) -> list[str]:
 
 
 def _held_out(options: dict[str, Any]) -> ExitCode:
-    """Measure the held-out scores that come with a model."""
+    """Measure on the held-out scores that a model contains."""
     from aidetect.detector.models.model import DEFAULT_MODEL, read_model_card
     from aidetect.detector.training.comparison import read_scores
     from aidetect.detector.training.heldout import read_held_out
@@ -192,8 +208,7 @@ def _held_out(options: dict[str, Any]) -> ExitCode:
                     "card_sha256": card.sha256,
                     "views": options["mode"],
                 },
-                "measured_on": "held-out pictures of the model's training, by probes that had not seen their "
-                "repository",
+                "measured_on": "held-out training pictures, by probes that had not seen their repository",
             },
             read_held_out(card, options["mode"]),
         )
@@ -204,7 +219,7 @@ def _held_out(options: dict[str, Any]) -> ExitCode:
 def _finish(
     outcome: _Outcome, thresholds: Thresholds, others: Sequence[tuple[str, Any]], options: dict[str, Any]
 ) -> None:
-    """Count what was scored, compare, and write."""
+    """Measure the scored pictures, compare with other tools, and write the result."""
     from aidetect.detector.training.comparison import compare
     from aidetect.detector.training.evaluation import evaluate as measure
     from aidetect.detector.training.plots import write_plots
@@ -225,7 +240,7 @@ def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
 
     started, clock = datetime.now(UTC), time.monotonic()
     with errors_for_people():
-        # All that can be wrong with the request is found before the long part begins.
+        # Errors in the request are found here, before the long part begins.
         if options["plots"]:
             check_matplotlib()
         others = [(name, read_scores(path)) for name, path in options["scores"]]
@@ -236,7 +251,7 @@ def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
         labels = {picture[0].label for picture in found}
         if len(labels) == 1 and not options["quiet"]:
             given = "AI" if labels == {1} else "real"
-            say(f"aidetect: only {given} pictures were given: there will be no AUC and no balanced accuracy")
+            say(f"aidetect: only {given} pictures were given, so there is no AUC and no balanced accuracy")
         detector = load_detector(
             options["model"],
             options["device"],
@@ -247,7 +262,7 @@ def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
         outcome = _score(detector, [e for picture in found for e in picture], conditions, len(found), options)
         outcome.head = _head(detector, started, conditions, options["limit"])
         if not outcome.scored:
-            say("aidetect: nothing to measure: no picture could be read")
+            say("aidetect: no picture could be read, so there is nothing to measure")
             return ExitCode.NOTHING
         _finish(outcome, detector.thresholds, others, options)
     if not options["quiet"]:
@@ -285,7 +300,7 @@ def _head(detector: Any, started: datetime, conditions: Sequence[str], limit: in
     from aidetect.detector.audit.report import header
 
     head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
-    del head["schema"]  # that of scan's reports
+    del head["schema"]  # the schema of scan's reports
     return {"kind": "evaluation", **head, "asked": {"conditions": list(conditions), "limit": limit}}
 
 
@@ -325,7 +340,7 @@ def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
     from aidetect.detector.training.modelcard import interval_cells
 
     terminal = stream.isatty()
-    # Nothing is cut off in a file or pipe; no colour codes get there.
+    # In a file or pipe nothing is cut off, and there are no colour codes.
     console = Console(
         file=stream,
         width=None if terminal else 1000,
@@ -344,7 +359,7 @@ def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
         f"model {model['name']} of {model['date']} (card {model['card_sha256'][:12]}), "
         f"views {model['views']}, {where}\n"
         f"verdict ai from {evaluation.thresholds.ai:.4g}, real below {evaluation.thresholds.real:.4g}; "
-        "in brackets: 95 % interval, pictures"
+        "in brackets: 95 % interval, number of pictures"
     )
     conditions = list(evaluation.conditions.values())
     counts = {(c.recall.n, c.fpr.n) for c in conditions}
@@ -361,42 +376,42 @@ def _write_tables(outcome: _Outcome, stream: IO[str]) -> None:
     ]
     if rows:
         columns = ("condition", "AI groups", "real groups", "AUC", *_TPR_COLUMNS, "recall", "FPR")
-        _print(console, "95 % intervals with other groups of pictures", columns, rows)
+        _print(console, "95 % intervals from a bootstrap over groups", columns, rows)
     marked = False
     for condition in _detailed(conditions):
         marked |= _print_categories(console, condition)
     for other, ours in outcome.comparisons:
-        title = f"{other.tool}, on {other.n_ai} AI and {other.n_real} real pictures both scored"
+        title = f"{other.tool}, on {other.n_ai} AI and {other.n_real} real pictures that both scored"
         columns = ("measure", other.tool, ours.tool)
         _print(console, title, columns, zip(_MEASURES, _measures(other), _measures(ours), strict=True))
     if marked:
-        console.print("\n* fewer than 30 pictures: too few for a rate")
+        console.print("\n* fewer than 30 pictures: too few for a reliable rate")
 
 
 def _detailed(conditions: Sequence[Condition]) -> list[Condition]:
-    """The conditions whose categories are printed; JSON holds those of all."""
+    """The conditions whose categories are printed. JSON has them for all conditions."""
     chosen = [condition for condition in conditions if condition.name in ("clean", "mix")]
     return chosen or list(conditions[:1])
 
 
 def _print_categories(console: Any, condition: Condition) -> bool:
-    """Print a condition's categories; say whether one was marked as resting on too few."""
+    """Print a condition's categories. Return whether any has too few pictures."""
     reals = [*([condition.polished] if condition.polished else []), *condition.sources]
     name = condition.name
     tables: list[tuple[str, Sequence[str], Sequence[Category], Sequence[str]]] = [
         (
-            "AI by family of generators",
+            "AI pictures by generator family",
             ("family", "recall", "recall at 5 % FPR"),
             condition.families,
             ("recall", "recall_at_5"),
         ),
         (
-            "AI by generator",
+            "AI pictures by generator",
             ("generator", "recall", "recall at 5 % FPR"),
             condition.generators,
             ("recall", "recall_at_5"),
         ),
-        ("Reals by source", ("source", "FPR"), reals, ("fpr",)),
+        ("Real pictures by source", ("source", "FPR"), reals, ("fpr",)),
         (
             "By content",
             ("content", "recall", "recall at 5 % FPR", "FPR"),
@@ -433,7 +448,7 @@ def _condition_name(condition: Condition, most: tuple[int, int]) -> str:
     return condition.name if counts == most else f"{condition.name} ({counts[0]} AI, {counts[1]} real)"
 
 
-_MEASURES = ("AUC", *_TPR_COLUMNS, "ECE", "threshold", "recall at it", "FPR at it")
+_MEASURES = ("AUC", *_TPR_COLUMNS, "ECE", "threshold", "recall at threshold", "FPR at threshold")
 
 
 def _measures(found: Comparison) -> list[str]:
@@ -475,12 +490,12 @@ def _percent(value: float) -> str:
 
 
 def _rate(value: Rate) -> str:
-    """Share, interval and number of pictures."""
+    """Rate, interval and number of pictures."""
     return f"{_short_rate(value)[:-1]}, {value.n})" if value.n else _EMPTY
 
 
 def _short_rate(value: Rate) -> str:
-    """Share and interval."""
+    """Rate and interval."""
     if not value.n:
         return _EMPTY
     mark = "*" if value.too_few else ""

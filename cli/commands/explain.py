@@ -1,4 +1,4 @@
-"""``aidetect explain``: one image's score in words, how firm it is, and where its evidence lies."""
+"""``aidetect explain``: one image's score in words, how stable it is, and where its evidence is."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from aidetect.detector.explain.influence import Influence
     from aidetect.detector.record import Record
 
-_WORDS = {"ai": "Likely AI-generated", "uncertain": "Not clear", "real": "No trace of a generator found"}
+_WORDS = {"ai": "Likely AI-generated", "uncertain": "Unclear", "real": "No trace of a generator found"}
 _WIDTH = 80
 _TIE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
 class _Findings:
-    """Everything that text and JSON tell."""
+    """Everything that goes into the text and the JSON."""
 
     detector: Any
     record: Record
@@ -60,22 +60,23 @@ class _Findings:
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PNG",
-    help="Draw a heat map: where in the picture the evidence lies.",
+    help="Write a heat map that shows where in the image the evidence is.",
 )
 @click.option(
     "--content",
     metavar="NAME",
-    help="What the picture shows (photo, art, face, ...): prints the error rates measured on such pictures. "
-    "You say it, because the model does not tell; it does not change the score.",
+    help="What the image shows (photo, art, face, ...). Prints the error rates for such images. It does not "
+    "change the score.",
 )
-@click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
+@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
 @max_pixels_option
 @click.option(
     "--frames",
     type=click.IntRange(1, 1000),
     default=8,
     show_default=True,
-    help="Frames of an animation that are scored at most; the highest one is explained.",
+    metavar="N",
+    help="Score at most this many frames of an animation. The one with the highest score is explained.",
 )
 @model_options
 @click.option(
@@ -84,19 +85,25 @@ class _Findings:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="What to write.",
+    help="Output format.",
 )
 @ends_quietly
 def explain(image: str, **options: Any) -> None:
-    """Show where in an image the evidence lies, and how firm it is.
+    """Explain the score of one image.
 
-    Says in words what the score means and assumes, scores the image again as JPEG, at half size and
-    cropped, and states how often the model errs. The heat map shows what the model says of crops at
-    native resolution all over the picture, and what each patch adds to the score of the whole.
+    Prints what the score means and how often the model is wrong. Scores the image again as JPEG, at half
+    size and cropped, to show how stable the verdict is.
+
+    With -o, also draws a heat map. It shows the scores of crops at native resolution all over the image,
+    and what each patch adds to the score of the whole image.
 
     \b
-    Exit codes: 0 explained, whatever the verdict; 2 usage, 3 the image could not
-    be read, 5 model missing or damaged.
+    Exit codes:
+      0    explained, whatever the verdict
+      2    usage error
+      3    the image could not be read
+      5    model missing or damaged
+      130  interrupted
 
     \b
     Examples:
@@ -132,17 +139,17 @@ def explain(image: str, **options: Any) -> None:
 
 
 def _check_output(path: Path) -> None:
-    """Find out before the work what would keep the heat map from being written."""
+    """Check before the long work that the heat map can be written."""
     if path.suffix.lower() != ".png":
-        raise CommandError(f"the heat map is a PNG file; {path} does not end in .png")
+        raise CommandError(f"the heat map is a PNG file, but {path} does not end in .png")
     if not path.parent.is_dir():
-        raise CommandError(f"cannot write {path}: there is no folder {path.parent}")
+        raise CommandError(f"cannot write {path}: no such folder")
 
 
 def _check_content(detector: Any, content: str | None) -> None:
     known = sorted(_by_content(detector))
     if content is not None and content not in known:
-        have = f"there are some for: {', '.join(known)}" if known else "it has none by content"
+        have = f"choose one of: {', '.join(known)}" if known else "it has none by content"
         raise CommandError(f"no error rates for {content!r} in {detector.model.card.name}; {have}")
 
 
@@ -170,8 +177,8 @@ def _read(image: str, options: Mapping[str, Any]) -> bytes:
     if image == "-":
         return read_stream(sys.stdin.buffer)
     source = next(expand([image], WalkOptions(recursive=False)), None)
-    if source is None or source.name != image:  # it looked into a folder
-        raise InputError("not_a_file", "this is a folder; give one image (aidetect scan takes folders)")
+    if source is None or source.name != image:  # a folder was searched
+        raise InputError("not_a_file", "this is a folder; give one image, or use aidetect scan")
     if source.error is not None:
         raise source.error
     if source.kind == "url":
@@ -199,7 +206,7 @@ def _as_dict(findings: _Findings, started: datetime) -> dict[str, Any]:
 
     detector, record, content = findings.detector, findings.record, findings.content
     head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
-    del head["schema"]  # that of a scan's report
+    del head["schema"]  # the schema of a scan's report
     return head | {
         "summary": _heading(record),
         "record": record.to_dict(),
@@ -217,7 +224,7 @@ def _lines(findings: _Findings) -> Iterator[str]:
     yield ""
     yield _heading(record)
     yield from _wrapped(
-        "The number holds where half of all images are AI-generated; where fewer are, it is lower. "
+        "This assumes that half of all images are AI-generated. If fewer are, the probability is lower. "
         f"Verdict: {record.verdict} (ai from {_percent(limits.ai)}, real below {_percent(limits.real)})."
     )
     if record.generators is not None:
@@ -232,7 +239,7 @@ def _lines(findings: _Findings) -> Iterator[str]:
     for warning in record.warnings:
         yield from _wrapped(f"Caution, {warning}")
     yield from _wrapped(
-        "A probability is not proof: neither that the picture is AI-generated, nor that it is authentic.", ""
+        "A probability is not proof: neither that the image is AI-generated, nor that it is authentic.", ""
     )
     if findings.influence is not None:
         yield ""
@@ -241,7 +248,7 @@ def _lines(findings: _Findings) -> Iterator[str]:
 
 def _heading(record: Record) -> str:
     number = _percent(cast(float, record.probability))
-    more = "" if record.verdict == "ai" else " that it is AI-generated"
+    more = "" if record.verdict == "ai" else " likely to be AI-generated"
     return f"{_WORDS[str(record.verdict)]}: {number}{more}"
 
 
@@ -255,11 +262,11 @@ def _generators(detector: Any, record: Record) -> str:
     right = detector.model.card.data.get("attribution", {}).get("top_1", {}).get("value")
     note = "" if right is None else f", right for {right:.0%} of AI images"
     names = ", ".join(found) or "none stands out"
-    return f"Generator, if there was one (a hint{note}): {names}."
+    return f"Generator, if any (only a hint{note}): {names}."
 
 
 def _share(detector: Any, record: Record) -> float:
-    """How much of the score is the whole view's, 0 to 1."""
+    """The weight of the whole views in the score, 0 to 1."""
     kinds = {view.kind for view in record.views}
     return float(detector.calibration.share) if len(kinds) == 2 else float("whole" in kinds)
 
@@ -270,7 +277,7 @@ def _views(detector: Any, record: Record) -> Iterator[str]:
     whole = "whole" if wholes == 1 else "mean of wholes"
     parts = {"whole": f"{whole} {share:.0%}", "native": f"mean of crops {1 - share:.0%}"}
     present = dict.fromkeys(view.kind for view in record.views)
-    yield "What was looked at           logit (above zero speaks for AI)"
+    yield "Views scored                 logit (above zero points to AI)"
     boxes = ["{},{} - {},{}".format(*view.box) for view in record.views]
     width = max(19, *map(len, boxes))
     cells = [
@@ -278,7 +285,7 @@ def _views(detector: Any, record: Record) -> Iterator[str]:
     ]
     if len(cells) <= 4:
         yield from (f"  {cell}" for cell in cells)
-    else:  # two a line, for one screen
+    else:  # two per line, to fit on one screen
         for mine in (cells[:wholes], cells[wholes:]):
             yield from (f"  {'  '.join(mine[at : at + 2])}" for at in range(0, len(mine), 2))
     yield f"  {'score':<{width + 8}} {record.logit:+6.2f}   ({', '.join(parts[kind] for kind in present)})"
@@ -292,9 +299,9 @@ def _stability(record: Record) -> Iterator[str]:
         yield _copy(copy["name"], copy["logit"], copy["probability"], copy["verdict"])
     count = len(stability["copies"])
     same = sum(copy["verdict"] == record.verdict for copy in stability["copies"])
-    outcome = "" if record.verdict == "uncertain" else ": it does not hold, take it as uncertain"
+    outcome = "" if record.verdict == "uncertain" else ": it is not stable, treat it as uncertain"
     if stability["kept"] and outcome:
-        outcome = ": it holds"
+        outcome = ": it is stable"
     yield f"  {same} of {count} copies get the same verdict{outcome}."
 
 
@@ -305,9 +312,9 @@ def _copy(name: str, logit: Any, probability: Any, verdict: Any) -> str:
 def _error_rates(findings: _Findings) -> Iterator[str]:
     detector = findings.detector
     rates = detector.model.card.error_rates(detector.mode)
-    yield f"How often {visible(detector.model.card.name)} errs (--views {detector.mode}; 95% intervals)"
+    yield f"How often {visible(detector.model.card.name)} is wrong (--views {detector.mode}; 95% intervals)"
     if not rates:
-        yield "  The model's card does not say."
+        yield "  The model card states no error rates."
         return
     if "measured_on" in rates:
         yield from _wrapped(f"measured on {visible(str(rates['measured_on']))}")
@@ -323,9 +330,7 @@ def _error_rates(findings: _Findings) -> Iterator[str]:
             f"{visible(name)}{_TIE}{_short(of.get('fpr'))}/{_short(of.get('recall'))}"
             for name, of in by_content.items()
         )
-        yield from _wrapped(
-            f"by content (not guessed: name it with --content), real/AI called ai: {', '.join(parts)}"
-        )
+        yield from _wrapped(f"by content (choose it with --content), real/AI called ai: {', '.join(parts)}")
 
 
 def _by_content(detector: Any) -> dict[str, Any]:
@@ -356,18 +361,18 @@ def _heat_map(findings: _Findings) -> Iterator[str]:
             f"{sum(tile > 0 for tile in tiles)} of them above zero"
         )
     if not found.patches:
-        yield "  No map of the whole view: this model has nothing that splits over patches."
+        yield "  No map of the whole view: this model's score cannot be split over patches."
         return
     for each in found.patches:
         patches, token, bias = each.parts
         yield from _wrapped(
             f"whole view {each.logit:+.2f} = patches {patches:+.2f} (mapped), "
-            f"class token {token:+.2f}, bias {bias:+.2f} (neither has a place)"
+            f"class token {token:+.2f}, bias {bias:+.2f} (neither can be mapped)"
         )
 
 
 def _percent(probability: float) -> str:
-    from ..formats.writers import percent  # here, because it brings torch, and help must be quick
+    from ..formats.writers import percent  # here, because it imports torch, and help must be fast
 
     return percent(probability)
 

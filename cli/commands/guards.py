@@ -1,4 +1,4 @@
-"""``aidetect guards``: what a classifier could learn without looking at the making of a picture."""
+"""``aidetect guards``: check labelled pictures for shortcuts that a classifier could learn."""
 
 from __future__ import annotations
 
@@ -38,34 +38,45 @@ if TYPE_CHECKING:
 
 @click.command(context_settings=CONTEXT)
 @picture_options
-@click.option("--limit", type=click.IntRange(1), help="At most so many pictures of each source, drawn once.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Use at most N pictures of each source, drawn at random with a fixed seed.",
+)
 @click.option(
     "--drift",
     type=click.IntRange(1),
     metavar="N",
-    help="Also score N real pictures, spread over the sources, saved in different ways.",
+    help="Also score N real pictures, from all sources, each saved in different ways.",
 )
 @model_options
 @table_or_json
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def guards(**options: Any) -> None:
-    """Show what a classifier could learn without looking at the making of a picture.
+    """Check labelled pictures for shortcuts that a classifier could learn.
 
-    Each guard is a logistic regression that sees one thing alone: the file's size, the dimensions, the
-    JPEG's tables, a 16x16 thumbnail, or the mean colour. Given is its AUC on groups (repositories, else
-    sources or subfolders) that it was not fitted on: near 0.5 there is nothing to learn, near 1 a detector
-    trained on these pictures may learn just that. Run it before trusting any training.
+    A detector should learn how pictures were made. If AI and real pictures differ in something else, it may
+    learn that instead. Each guard is a logistic regression that sees only one property: file size,
+    dimensions, JPEG tables, a 16x16 thumbnail, or mean colour. Its AUC is measured on held-out groups:
+    repositories if the index names them, else sources or subfolders. Near 0.5 there is nothing to learn.
+    Near 1 a detector trained on these pictures may learn just that property. Run this before you trust a
+    trained model.
 
-    With --drift the model scores the same real pictures as they are, re-saved as PNG (no change is right),
-    resized, and as JPEG of falling quality: the score must not march with quality. There, a cut of an index
-    is scored as a picture of its own. --model, --device, --views, --batch-size and --workers are for
-    --drift alone.
+    With --drift, the model scores the same real pictures unchanged, saved as PNG, resized, and saved as
+    JPEG at falling quality. PNG must not change the score, and the score should not follow the JPEG quality.
+    Each crop in an index is scored as a picture of its own. --model, --device, --views, --batch-size and
+    --workers only apply to --drift.
 
     \b
-    Exit codes: 0 measured, 2 usage, 3 measured, but some pictures could not
-    be read, 4 no picture could be, 5 model missing or damaged,
-    130 interrupted.
+    Exit codes:
+      0    measured
+      2    usage error
+      3    measured, but some pictures could not be read
+      4    no picture could be read
+      5    model missing or damaged
+      130  interrupted; nothing was written
 
     \b
     Examples:
@@ -105,7 +116,7 @@ def _run(options: dict[str, Any]) -> ExitCode:
         with progress_bar(len(cuts), quiet) as bar:
             looks = look(cuts, _advance(bar), _note(errors))
         if not looks.examples:
-            say("aidetect: nothing to measure: no picture could be read")
+            say("aidetect: no picture could be read, so there is nothing to measure")
             return ExitCode.NOTHING
         with progress_bar(None, quiet, " fits") as bar:
 
@@ -116,7 +127,7 @@ def _run(options: dict[str, Any]) -> ExitCode:
             measured = measure(looks, show)
         if detector is not None:
             head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
-            del head["schema"]  # that of scan's reports
+            del head["schema"]  # the schema of scan's reports
             readable = set(looks.examples)
             drifts = _drift(detector, [p for p in found if readable.issuperset(p)], options, errors)
     report = {
@@ -136,14 +147,14 @@ def _run(options: dict[str, Any]) -> ExitCode:
             _print_drift(drifts, head)
     if not quiet:
         seconds = time.monotonic() - clock
-        say(f"{len(found)} pictures, {len(cuts)} files or cuts, {len(errors)} failures ({seconds:.1f} s)")
+        say(f"{len(found)} pictures, {len(cuts)} files or crops, {len(errors)} failures ({seconds:.1f} s)")
     return ExitCode.UNREADABLE if errors else ExitCode.OK
 
 
 def _detector(options: dict[str, Any], found: Sequence[Picture]) -> Any:
     """Load the model before the long part begins."""
     if not any(picture[0].label == 0 for picture in found):
-        raise CommandError("--drift scores real pictures, and none were given")
+        raise CommandError("--drift needs real pictures, but none were given")
     return load_detector(
         options["model"],
         options["device"],
@@ -184,13 +195,13 @@ def _print_guards(measured: Sequence[Guard]) -> None:
     views = list(dict.fromkeys(guard.view for guard in measured))
     names = list(dict.fromkeys(guard.name for guard in measured))
     cells = {(guard.name, guard.view): guard for guard in measured}
-    click.echo("AUC on held-out groups of a classifier that sees one thing alone (0.5: nothing to learn)")
+    click.echo("AUC on held-out groups of a classifier that sees only one property (0.5: nothing to learn)")
     rows = [[name, *(_auc(cells[name, view].auc) for view in views)] for name in names]
     for title, count in (("AI pictures", "n_ai"), ("real pictures", "n_real")):
         rows.append([title, *(str(getattr(cells[names[0], view], count)) for view in views)])
     _print(["guard", *views], rows)
     if any(math.isnan(guard.auc) for guard in measured):
-        click.echo("- : one class has fewer than two groups there, so that none can be held out")
+        click.echo("- : a class has fewer than two groups, so none can be held out")
 
 
 def _print_drift(drifts: Sequence[Drift], head: dict[str, Any]) -> None:

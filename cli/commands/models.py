@@ -15,8 +15,8 @@ from ..common import CONTEXT, CommandError, ExitCode, ends_quietly, errors_for_p
 def models() -> None:
     """List, show and verify the installed models.
 
-    Models are folders with a card (model.json). They are looked for in the folders of the environment
-    variable AIDETECT_MODELS, in the user's data folder, and in the package.
+    A model is a folder with a card (model.json). Models are searched for in the folders listed in the
+    environment variable AIDETECT_MODELS, in your data folder, and in the package.
 
     \b
     Examples:
@@ -29,7 +29,7 @@ def models() -> None:
 @models.command("list")
 @ends_quietly
 def list_() -> None:
-    """List the installed models, the default one marked with *."""
+    """List the installed models. The default is marked *."""
     from aidetect.detector.models.model import DEFAULT_MODEL, find_cards, read_model_card
 
     found = False
@@ -52,7 +52,7 @@ def list_() -> None:
 @click.argument("name", required=False, metavar="[NAME|PATH]")
 @ends_quietly
 def show(name: str | None) -> None:
-    """Print a model's card as JSON."""
+    """Print a model card as JSON."""
     from aidetect.detector.models.model import DEFAULT_MODEL, read_model_card
 
     with errors_for_people():
@@ -64,7 +64,10 @@ def show(name: str | None) -> None:
 @click.argument("name", required=False, metavar="[NAME|PATH]")
 @ends_quietly
 def card(name: str | None) -> None:
-    """Print a model's card for people: what it is made of and how often it errs (Markdown)."""
+    """Print a readable model card (Markdown).
+
+    It says what the model consists of and how often it is wrong.
+    """
     from aidetect.detector.models.model import DEFAULT_MODEL, read_model_card
     from aidetect.detector.training.modelcard import FILE
 
@@ -73,14 +76,17 @@ def card(name: str | None) -> None:
     try:
         click.echo((folder / FILE).read_text(encoding="utf-8"), nl=False)
     except OSError:
-        raise CommandError(f"the model has no {FILE}; try: aidetect models show") from None
+        raise CommandError(f"this model has no {FILE}; try: aidetect models show") from None
 
 
 @models.command()
 @click.argument("names", nargs=-1, metavar="[NAME|PATH]...")
 @ends_quietly
 def verify(names: tuple[str, ...]) -> None:
-    """Check every file of models against the SHA-256 in their cards; exit 5 on a mismatch."""
+    """Check model files against the hashes in the card.
+
+    Checks all installed models unless some are named. Exits with code 5 if a file is missing or differs.
+    """
     from aidetect.detector.models.model import find_cards, read_model_card, verify_model
 
     targets = list(names) or [str(folder.resolve()) for folder in find_cards()]

@@ -1,4 +1,4 @@
-"""``aidetect prove``: show that nothing but pixels moves a score."""
+"""``aidetect prove``: show that only the pixels affect a score."""
 
 from __future__ import annotations
 
@@ -34,16 +34,20 @@ from ..common import (
 def prove(
     images: tuple[str, ...], format_: str, model: str | None, device: str, mode: str, **options: Any
 ) -> None:
-    """Show that nothing but pixels moves a score.
+    """Show that only the pixels affect a score.
 
-    Each image is decoded, its pixels are packed anew without loss into other containers, without
-    metadata and with hostile metadata (false EXIF with a turned orientation, a colour-swapping ICC
-    profile, XMP, C2PA-like boxes, text, trailing bytes), and the original file is given such metadata
-    too. All copies are scored on their own. Equal pixel hashes and bit-equal logits are the proof.
-    Of an animation the first frame is taken.
+    Each image is decoded and saved losslessly in other containers, with and without hostile
+    metadata: EXIF with a false orientation, a colour-swapping ICC profile, XMP, C2PA-like boxes, text and
+    trailing bytes. A copy of the original file gets such metadata too. Every copy is scored on its own. All
+    must have the same pixel hash and exactly the same logit. Only the first frame of an animation is used.
 
     \b
-    Exit codes: 0 all equal, 1 some copy differs, 3 an image could not be read.
+    Exit codes:
+      0    all copies are equal
+      1    a copy differs
+      2    usage error
+      3    an image could not be read
+      5    model missing or damaged
 
     \b
     Examples:
@@ -80,7 +84,7 @@ def _prove(detector: Any, data: bytes) -> list[Any]:
         except InputError:
             raise
         except MemoryError:
-            raise CommandError("not enough memory to re-pack this image") from None
+            raise CommandError("not enough memory to copy this image") from None
 
 
 def _show(name: str, copies: list[Any], equal: bool) -> None:

@@ -32,7 +32,7 @@ from ..files import detector_for, file_options, finish, walk_options
 from ..formats.writers import FORMATS, SUFFIXES, open_output
 
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
-# Longest side of the small pictures in a page, in pixels.
+# Longest side of the thumbnails in an HTML report, in pixels.
 _THUMBNAIL = 160
 _SORTS = ("input", "probability", "verdict", "name")
 
@@ -54,14 +54,14 @@ class _FailOn(click.ParamType[Any]):
 
 @dataclass
 class _Tally:
-    """Counts of a run, and what its exit code follows from."""
+    """Counts of a run, which decide its exit code."""
 
     fail_on: str | float | None
     counts: Counter[str]
     findings: int = 0
 
     def add(self, record: Any) -> None:
-        """Count a record, and mark it when it is a finding."""
+        """Count a record, and mark it if it is a finding."""
         self.counts["images"] += 1
         if record.status != "ok":
             self.counts["errors"] += 1
@@ -73,7 +73,7 @@ class _Tally:
         self.findings += record.finding and self.fail_on is not None
 
     def is_finding(self, record: Any) -> bool:
-        """Whether a record is at or above ``--fail-on`` (without one: has the verdict ``ai``)."""
+        """Whether a record is at or above ``--fail-on`` (without it: has the verdict ``ai``)."""
         if record.accepted is not None or record.status != "ok":
             return False
         if isinstance(self.fail_on, float):
@@ -81,7 +81,7 @@ class _Tally:
         return record.verdict == "ai" or (self.fail_on == "uncertain" and record.verdict == "uncertain")
 
     def exit_code(self) -> ExitCode:
-        """The exit code, findings before unreadable inputs."""
+        """The exit code. Findings come before unreadable inputs."""
         if self.counts["images"] == 0:
             return ExitCode.NOTHING
         if self.findings:
@@ -93,42 +93,58 @@ class _Tally:
         return {name: self.counts[name] for name in _COUNTS}
 
 
-@click.command(
-    context_settings=CONTEXT, epilog="Documentation of every JSON field: `aidetect scan --print-schema`."
-)
+@click.command(context_settings=CONTEXT, epilog="`aidetect scan --print-schema` documents every JSON field.")
 @click.argument("inputs", nargs=-1, metavar="[FILE|FOLDER|URL|-]...")
 @click.option(
-    "--from", "lists", multiple=True, metavar="LIST", help="Read inputs from a file, one a line; - for stdin."
+    "--from",
+    "lists",
+    multiple=True,
+    metavar="LIST",
+    help="Read inputs from a file, one per line, or from standard input if LIST is - (repeatable).",
 )
 @click.option(
-    "-0", "--null", is_flag=True, help="Names in lists are separated by NUL, as `find -print0` writes them."
+    "-0",
+    "--null",
+    is_flag=True,
+    help="Names in a LIST are separated by NUL characters, as `find -print0` writes them.",
 )
 @file_options
-@click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
+@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
 @click.option(
-    "--max-downloads", type=click.IntRange(1, 32), default=4, show_default=True, help="Downloads at once."
+    "--max-downloads",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Number of parallel downloads.",
 )
 @click.option(
-    "--max-download-mb", type=click.IntRange(1), default=64, show_default=True, help="Size cap of a download."
+    "--max-download-mb",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="MIB",
+    help="Refuse larger downloads.",
 )
 @click.option(
     "--frames",
     type=click.IntRange(1, 1000),
     default=8,
     show_default=True,
-    help="Frames of an animation that are scored at most.",
+    metavar="N",
+    help="Score at most this many frames of an animation.",
 )
 @model_options
 @click.option(
     "--stability",
     is_flag=True,
-    help="Score five re-encodings of each image too; a verdict that most of them do not share, or that one "
-    "contradicts, becomes uncertain.",
+    help="Also score five altered copies of each image. The verdict becomes uncertain unless most copies "
+    "get the same one and none gets the opposite.",
 )
 @click.option(
     "--evidence",
     is_flag=True,
-    help="Say what metadata and watermarks claim, beside the score and never in it.",
+    help="Report what metadata and watermarks claim. This never changes the score.",
 )
 @click.option(
     "--trust-list",
@@ -141,52 +157,65 @@ class _Tally:
     "format_",
     type=click.Choice(FORMATS),
     default=None,
-    help="What to write.  [default: by -o's suffix, else table]",
+    help="Output format.  [default: from the suffix of -o, else table]",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to a file (whole or not at all).",
+    help="Write to this file. It appears only when complete.",
 )
 @click.option(
     "--sort",
     type=click.Choice(_SORTS),
     default="input",
     show_default=True,
-    help="Order of the rows; other than `input` they are written at the end.",
+    help="Order of the results. All orders but `input` wait for the last image.",
 )
 @click.option(
     "--only",
     type=click.Choice(["ai", "uncertain", "real", "error"]),
     multiple=True,
-    help="Write only these (repeatable); counts and the exit code are of all.",
+    help="Write only these results (repeatable). Counts and exit code still cover all images.",
 )
-@click.option("--fail-on", type=_FailOn(), default=None, help="Exit 1 when an image is at or above this.")
+@click.option(
+    "--fail-on",
+    type=_FailOn(),
+    default=None,
+    metavar="ai|uncertain|PROBABILITY",
+    help="Exit with code 1 if an image is at or above this verdict or probability.",
+)
 @click.option(
     "--baseline",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Accepted findings (`aidetect baseline create`): shown as such, they do not fail the run.",
+    help="Findings accepted with `aidetect baseline create`. They are marked as accepted and do not fail the "
+    "run.",
 )
-@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever was found or unreadable.")
+@click.option("--exit-zero", is_flag=True, help="Exit with code 0 instead of 1, 3 or 4.")
 @click.option(
     "--log",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Append what is found to an audit log whose lines are chained by hashes.",
+    help="Append all results to an audit log. Each line holds the hash of the line before.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
 def scan(inputs: tuple[str, ...], **options: Any) -> None:
-    """Score images and say which are likely AI-generated.
+    """Score images and report which are likely AI-generated.
 
-    Folders are walked. One bad file never stops the run. Results go to standard output, progress and
-    messages to standard error.
+    Inputs are files, folders, URLs, or - for one image on standard input. Files that cannot be read are
+    reported and do not stop the run. Results go to standard output, progress and messages to standard
+    error.
 
     \b
-    Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 usage,
-    3 some inputs could not be read, 4 nothing to scan, 5 model missing or
-    damaged, 130 interrupted (results so far are written).
+    Exit codes:
+      0    no image is at or above --fail-on
+      1    an image is at or above --fail-on
+      2    usage error
+      3    some inputs could not be read (code 1 takes precedence)
+      4    no images found
+      5    model missing or damaged
+      130  interrupted; the results so far were written
 
     \b
     Examples:
@@ -205,7 +234,7 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
     sources = list(expand(names, walk_options(options)))
     code = _run(sources, options) if sources else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
-        say("aidetect: nothing to scan: no images found (see --all-files, --hidden, --include)")
+        say("aidetect: no images found (see --all-files, --hidden, --include)")
     if code not in (ExitCode.MODEL, ExitCode.INTERRUPTED) and options["exit_zero"]:
         code = ExitCode.OK
     finish(code)
@@ -215,7 +244,7 @@ def _names(inputs: Iterable[str], lists: Iterable[str], null: bool) -> list[str]
     names = list(inputs)
     lists = list(lists)
     if not names and not lists:
-        raise CommandError("nothing given to scan; try: aidetect scan ./folder (help: aidetect scan -h)")
+        raise CommandError("no input given; try: aidetect scan ./folder (help: aidetect scan -h)")
     if names.count("-") + lists.count("-") > 1:
         raise CommandError("standard input can be read only once")
     for name in lists:
@@ -311,7 +340,7 @@ def _trust_list(path: Path | None, evidence: bool) -> str | None:
 
 @contextlib.contextmanager
 def _logging(path: Path | None) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """What appends an event of this run to the audit log, or does nothing without one."""
+    """A function that appends an event of this run to the audit log, or does nothing without a log."""
     if path is None:
         yield lambda event, data: None
         return

@@ -1,4 +1,4 @@
-"""``aidetect sort``: copy or move images into folders by verdict."""
+"""``aidetect sort``: copy or move images into one folder per verdict."""
 
 from __future__ import annotations
 
@@ -54,32 +54,37 @@ _VERDICTS = ("ai", "uncertain", "real")
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder that gets the subfolders ai, uncertain and real.",
+    help="Folder for the subfolders ai, uncertain and real.",
 )
 @click.option("--move", is_flag=True, help="Move the files instead of copying them.")
 @click.option(
-    "--flat", is_flag=True, help="Put all files of a verdict side by side, without their subfolders."
+    "--flat", is_flag=True, help="Put all files of a verdict into one folder, without their subfolders."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, but do nothing.")
 @file_options
 @model_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def sort(inputs: tuple[str, ...], **options: Any) -> None:
-    """Copy or move images into DIR/ai, DIR/uncertain and DIR/real by verdict.
+    """Copy or move images into DIR/ai, DIR/uncertain and DIR/real.
 
-    Below those, a file keeps the place it had in the folder that was given: names such as IMG_0001.jpg repeat
-    from folder to folder, and the way back stays plain (--flat leaves the subfolders out). Nothing is ever
-    overwritten: when a name is taken by the same bytes the file is left where it is, else it gets a number
-    (photo-2.jpg). Files that cannot be read stay where they are. DIR may lie in a folder that is sorted; what
-    is in its three subfolders is left alone.
+    Files keep their subfolders unless --flat is given. Files that cannot be read stay where they are. DIR
+    may be inside a folder that is sorted: its three subfolders are skipped.
 
-    A copy appears under its name once it is complete and its bytes have been compared. A moved file goes
-    from its old place only after that: whatever happens, it is at the one or at the other.
+    No file is ever overwritten. If a file with the same name and the same bytes exists, nothing is done. If
+    its bytes differ, the new file gets a number (photo-2.jpg).
+
+    A copy appears under its name only after its bytes were compared. A moved file is removed from its old
+    place only after that, so an interruption cannot lose it.
 
     \b
-    Exit codes: 0 done, 2 usage, 3 some files could not be read or written,
-    4 nothing to sort, 5 model missing or damaged, 130 interrupted.
+    Exit codes:
+      0    done
+      2    usage error
+      3    some files could not be read or written
+      4    no images found
+      5    model missing or damaged
+      130  interrupted
 
     \b
     Examples:
@@ -90,9 +95,7 @@ def sort(inputs: tuple[str, ...], **options: Any) -> None:
     into: Path = options["into"]
     files = local_files(inputs, options, [into / verdict for verdict in _VERDICTS])
     if not files:
-        say(
-            f"aidetect: nothing to sort: no images found outside the folders ai, uncertain and real in {into}"
-        )
+        say(f"aidetect: no images found outside the folders ai, uncertain and real in {into}")
         raise SystemExit(int(ExitCode.NOTHING))
     if not options["dry_run"]:
         make_folder(into)
@@ -121,12 +124,12 @@ def _run(files: list[LocalFile], options: dict[str, Any]) -> ExitCode:
                 else:
                     counts[record.verdict] += 1
                     counts[action] += 1
-                    same = "  (the same bytes; left as it is)" if action == "there" else ""
+                    same = "  (a file with the same bytes exists)" if action == "there" else ""
                     click.echo(table_row(record, action, f" -> {target}{same}"))
                 bar.update()
         except KeyboardInterrupt:
             done = counts["errors"] + sum(counts[verdict] for verdict in _VERDICTS)
-            say(f"aidetect: interrupted after {done} of {len(files)} images; the others are where they were")
+            say(f"aidetect: interrupted after {done} of {len(files)} images; the others are unchanged")
             return ExitCode.INTERRUPTED
     if not options["quiet"]:
         say(_summary(len(files), counts))
@@ -147,22 +150,22 @@ def _summary(total: int, counts: Counter[str]) -> str:
 def _place(
     path: Path, wanted: Path, sha256: str, move: bool, planned: dict[Path, str] | None
 ) -> tuple[str, Path]:
-    """Bring a file to a free name like the one wanted.
+    """Copy or move a file to the wanted name, or to a free one like it.
 
     Args:
-        sha256: of the bytes that were scored; a file that has others by now is left alone.
-        planned: with ``--dry-run``, what has been given away so far; nothing is written then.
+        sha256: hash of the bytes that were scored. If the file has changed since, it is left alone.
+        planned: with ``--dry-run``, the names given so far. Nothing is written then.
 
     Returns:
         What was done, and where the file is now.
     """
     if move and path.is_symlink():
-        raise InputError("link", "a symbolic link is not moved; give the file that it points to")
+        raise InputError("link", "symbolic links are not moved; give the file it points to")
     if planned is None:
         try:
             wanted.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            text = f"cannot make the folder {wanted.parent}: {reason(error)}"
+            text = f"cannot create the folder {wanted.parent}: {reason(error)}"
             raise InputError("unwritable", text) from None
     for target in _names_like(wanted):
         if planned is not None and target in planned:
@@ -175,7 +178,7 @@ def _place(
             planned[target] = sha256
             return "to move" if move else "to copy", target
         else:
-            with contextlib.suppress(FileExistsError):  # somebody else took the name in this moment
+            with contextlib.suppress(FileExistsError):  # another process just took the name
                 (_move if move else _copy)(path, target, sha256)
                 return "moved" if move else "copied", target
     raise AssertionError("there is always another number")
@@ -188,7 +191,7 @@ def _names_like(path: Path) -> Iterator[Path]:
 
 
 def _copy(path: Path, target: Path, sha256: str) -> None:
-    """Copy a file with its times and mode; the target appears whole, with the bytes that were scored."""
+    """Copy a file with its times and mode. The target appears complete, with the bytes that were scored."""
     with part_beside(target) as part:
         digest = hashlib.sha256()
         with path.open("rb") as source, part.open("wb") as sink:
@@ -201,12 +204,12 @@ def _copy(path: Path, target: Path, sha256: str) -> None:
             raise changed()
         shutil.copystat(path, part)
         if file_sha256(part) != sha256:
-            raise InputError("unwritable", "the copy differs from the original and was thrown away")
+            raise InputError("unwritable", "the copy differs from the original and was deleted")
         publish(part, target)
 
 
 def _move(path: Path, target: Path, sha256: str) -> None:
-    """Move a file, never over another one: it gets a second name (or a copy), then the first one goes."""
+    """Move a file, never over another one: make a hard link or a copy, then remove the original."""
     if file_sha256(path) != sha256:
         raise changed()
     try:

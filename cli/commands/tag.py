@@ -60,39 +60,47 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the tagged copies; each keeps its place below the folder that was given.",
+    help="Folder for the tagged copies. Files keep their subfolders.",
 )
-@click.option("--in-place", is_flag=True, help="Change the files themselves.")
+@click.option("--in-place", is_flag=True, help="Tag the files themselves instead of copies.")
 @click.option(
     "--at-least",
     type=click.Choice(["ai", "uncertain"]),
     default="ai",
     show_default=True,
-    help="The verdict from which on an image is tagged.",
+    help="Lowest verdict that is tagged.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that are in DIR already.")
-@click.option("--force", is_flag=True, help="Write into files with a C2PA manifest; their signature breaks.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files in DIR.")
+@click.option(
+    "--force", is_flag=True, help="Tag files with a C2PA manifest too. This breaks their signature."
+)
 @file_options
 @model_options
 @table_or_json
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def tag(inputs: tuple[str, ...], **options: Any) -> None:
-    """Write into AI-generated images that they are AI-generated.
+    """Tag AI-generated images as such in their metadata.
 
-    The tag is XMP: the IPTC property DigitalSourceType with the value trainedAlgorithmicMedia, and the tool,
-    model, probability, verdict and date in a namespace of aidetect's own. JPEG, PNG and WebP files hold it
-    themselves; their image data is copied byte for byte, the pixels are compared before a file gets its
-    name, and all other metadata stays. Other formats, files with a C2PA manifest, and JPEGs with an index
-    of several pictures get a sidecar file, NAME.EXT.xmp. An `uncertain` image (--at-least uncertain) gets
-    the finding but not the IPTC claim.
+    The tag is XMP. It sets the IPTC property DigitalSourceType to trainedAlgorithmicMedia, and adds the
+    tool, model, probability, verdict and date in aidetect's own namespace. With --at-least
+    uncertain, images with the verdict `uncertain` get only the latter.
 
-    With --in-place a file is replaced in one step; its mode stays, its time becomes that of the change, so
-    that backups see it. A file that has the same tag already is left as it is.
+    In JPEG, PNG and WebP files the tag is embedded. The image data is copied byte for byte, the pixels are
+    compared before the file appears, and other metadata is kept. All other formats get a sidecar file,
+    NAME.EXT.xmp. So do files with a C2PA manifest and JPEGs with an index of several pictures.
+
+    With --in-place a file is replaced in one step. Its mode is kept and its modification time is updated.
+    Files that already have the same tag are not changed.
 
     \b
-    Exit codes: 0 done, 2 usage, 3 some files could not be read or tagged,
-    4 no images, 5 model missing or damaged, 130 interrupted.
+    Exit codes:
+      0    done
+      2    usage error
+      3    some files could not be read or tagged
+      4    no images found
+      5    model missing or damaged
+      130  interrupted
 
     \b
     Examples:
@@ -102,13 +110,13 @@ def tag(inputs: tuple[str, ...], **options: Any) -> None:
     """
     output: Path | None = options["output"]
     if (output is None) != options["in_place"]:
-        raise CommandError("say where the tags go: either -o DIR or --in-place")
+        raise CommandError("give either -o DIR or --in-place")
     if options["overwrite"] and output is None:
-        raise CommandError("--overwrite goes with -o DIR")
+        raise CommandError("--overwrite needs -o DIR")
     files = local_files(inputs, options, [] if output is None else [output])
     if not files:
         where = "" if output is None else f" outside {output}"
-        say(f"aidetect: nothing to tag: no images found{where}")
+        say(f"aidetect: no images found{where}")
         raise SystemExit(int(ExitCode.NOTHING))
     if output is not None:
         make_folder(output)
@@ -117,7 +125,7 @@ def tag(inputs: tuple[str, ...], **options: Any) -> None:
 
 @dataclass
 class _Row:
-    """What became of one file: what was done, where the tagged image is, and where its sidecar."""
+    """The outcome for one file: the action, the tagged image, and its sidecar."""
 
     action: str
     output: Path | None = None
@@ -157,7 +165,7 @@ def _run(files: list[LocalFile], options: dict[str, Any]) -> ExitCode:
         report = {"tool": tool(), "model": tagger.model, "images": results, "interrupted": interrupted}
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     if interrupted:
-        say(f"aidetect: interrupted after {counts.total()} of {len(files)} images; the others are as before")
+        say(f"aidetect: interrupted after {counts.total()} of {len(files)} images; the others are unchanged")
         return ExitCode.INTERRUPTED
     if not options["quiet"]:
         say(_summary(len(files), counts))
@@ -200,11 +208,11 @@ def _summary(total: int, counts: Counter[str]) -> str:
 
 
 class _Tagger:
-    """Tags one file after the other.
+    """Tags files one after the other.
 
     Attributes:
-        detector: what scores.
-        model: what a report says of its model.
+        detector: scores the images.
+        model: how a report names its model.
     """
 
     def __init__(self, detector: Any, options: dict[str, Any]) -> None:
@@ -218,22 +226,22 @@ class _Tagger:
         self._done: set[Path] = set()
 
     def tag(self, file: LocalFile, record: Record) -> _Row:
-        """Tag a file if its verdict asks for it.
+        """Tag a file if its verdict calls for it.
 
         Raises:
-            InputError, OSError: it cannot be; it is as it was then, and so is the output folder.
+            InputError, OSError: it cannot be tagged. The file and the output folder are unchanged then.
         """
         raise_error(record)
         if record.verdict not in self._verdicts:
             return _Row("-")
         target = file.path if self._folder is None else self._folder / file.relative
-        if self._folder is None and target.is_symlink():  # the file it points to, not the link, is replaced
+        if self._folder is None and target.is_symlink():  # replace the file it points to, not the link
             target = Path(os.path.realpath(target))
         place = Path(os.path.realpath(target))
         if place in self._done:
             if self._folder is None:
-                return _Row("there", target, note="another name of a file above")
-            raise InputError("exists", f"{target} has just been written, from another file")
+                return _Row("there", target, note="the same file as one above")
+            raise InputError("exists", f"{target} has just been written from another file")
         data = read_file(file.path)
         if hashlib.sha256(data).hexdigest() != record.file_sha256:
             raise changed()
@@ -254,7 +262,7 @@ class _Tagger:
             _write(tagged.sidecar, sidecar, path, overwrite=True)
             return _Row("sidecar", path, sidecar, tagged.note)
         if not os.access(path, os.W_OK):
-            raise InputError("permission_denied", "it is write-protected")
+            raise InputError("permission_denied", "the file is write-protected")
         _write(tagged.data, path, path, overwrite=True, check=self._same_pixels_as(data))
         return _Row("tagged", path, None, tagged.note)
 
@@ -306,7 +314,7 @@ class _Tagger:
 
 
 def _beside(path: Path) -> Path:
-    """The sidecar of an image."""
+    """The path of an image's sidecar."""
     return path.with_name(f"{path.name}.xmp")
 
 
@@ -317,11 +325,11 @@ def _write(
     overwrite: bool,
     check: Callable[[bytes], bool] = lambda written: True,
 ) -> None:
-    """Write a file that appears whole and checked, or not at all.
+    """Write a file that appears complete and checked, or not at all.
 
     Args:
-        like: the file whose mode (and, when it is replaced, owner) it gets.
-        check: says of the bytes read back whether the file may appear.
+        like: the file whose mode it gets, and whose owner if it replaces that file.
+        check: whether the file may appear, given the bytes read back.
     """
     with part_beside(target) as part:
         with part.open("wb") as stream:
@@ -330,9 +338,9 @@ def _write(
             os.fsync(stream.fileno())
         written = read_file(part)
         if written != data or not check(written):
-            raise InputError("pixels_changed", "its pixels would not be the same; nothing was written")
+            raise InputError("pixels_changed", "the pixels would change; nothing was written")
         if like == target:
-            with contextlib.suppress(OSError, AttributeError):  # not ours to give away
+            with contextlib.suppress(OSError, AttributeError):  # we may not change the owner
                 status = like.stat()
                 os.chown(part, status.st_uid, status.st_gid)
         shutil.copystat(like, part)

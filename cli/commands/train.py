@@ -1,4 +1,4 @@
-"""``aidetect train``: fit a model on labelled pictures."""
+"""``aidetect train``: train a model on labelled pictures."""
 
 from __future__ import annotations
 
@@ -31,59 +31,74 @@ from ..common import (
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Model folder to write; its name is the model's name.",
+    metavar="DIR",
+    help="Model folder to write. Its name becomes the name of the model.",
 )
 @click.option(
     "--base",
     metavar="NAME|PATH",
-    help="Model whose training pictures count too: yours are added to them.",
+    help="Extend this model: your pictures are added to its training features.",
 )
 @click.option(
     "--tower",
     metavar="NAME|PATH",
-    help="Tower folder, or ARCHITECTURE:TAG of open_clip.  [default: clip-vit-b-16-openai; with --base, its]",
+    help="Image tower: a folder, or ARCHITECTURE:TAG from open_clip.  [default: clip-vit-b-16-openai, or the "
+    "tower of --base]",
 )
 @click.option(
     "--cache",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Feature cache; a stopped run goes on from it.  [default: in the user's cache folder]",
+    help="Feature cache. An interrupted run continues from it.  [default: in your cache folder]",
 )
 @click.option(
     "--copies",
     type=click.IntRange(0, 20),
     default=1,
     show_default=True,
-    help="Laundered copies a picture, beside the clean one.",
+    metavar="N",
+    help="Laundered copies per picture, in addition to the clean one.",
 )
-@click.option("--folds", type=click.IntRange(2, 20), default=None, help="Group-held-out folds.")
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 20),
+    default=None,
+    metavar="N",
+    help="Cross-validation folds; no group is split between folds.  [default: 5]",
+)
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Device to compute on.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Number format of the tower; bfloat16 is over twice as fast on CPUs that have it.",
+    help="Number format of the tower. bfloat16 is over twice as fast on CPUs that support it.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1, 4096), default=16, show_default=True, help="Views a forward pass."
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Views per forward pass.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     default=2,
     show_default=True,
-    help="Threads that read and decode.",
+    metavar="N",
+    help="Threads that read and decode pictures.",
 )
 @click.option(
     "--extendable",
     is_flag=True,
-    help="Put the training features into the model, so that --base can extend it (some 60 MiB for 10,000 "
+    help="Store the training features in the model so that --base can extend it (about 60 MiB for 10,000 "
     "pictures).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no messages.")
@@ -95,11 +110,20 @@ def train(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Fit a model on labelled pictures.
+    """Train a model on labelled pictures.
 
-    Features of each picture and of its laundered copies are computed once into a cache; the probe is
-    fitted, scored on folds whose groups (repositories, else sources) it never saw, calibrated, given
-    thresholds, and written with its error rates to a model folder for `aidetect scan --model`.
+    Each picture also gets laundered copies: scaled, cropped, blurred, made noisy or re-encoded, as pictures
+    on the web often are. The features of all pictures and copies are computed once and cached. Probes are
+    fitted on them, calibrated, and given thresholds. Error rates are measured by cross-validation on
+    held-out groups: repositories if the index names them, else sources or subfolders. The result is a model
+    folder for `aidetect scan --model`.
+
+    \b
+    Exit codes:
+      0    trained
+      2    usage error
+      4    no picture could be read
+      5    model or tower missing or damaged
 
     \b
     Examples:
@@ -109,9 +133,9 @@ def train(
       aidetect train --ai ./generated --real ./photos --extendable -o ./my-model
     """
     if options["base"] and tower:
-        raise CommandError("--base brings its own tower; leave out --tower")
+        raise CommandError("--base and --tower cannot be combined: the base model has its own tower")
     if options["base"] and not (options["index"] or options["ai"] or options["real"]):
-        raise CommandError("give pictures to add: --ai, --real or --index")
+        raise CommandError("give pictures to add, with --ai, --real or --index")
     if not options["base"] and not options["index"] and not (options["ai"] and options["real"]):
         raise CommandError("give --index, or both --ai and --real")
     with errors_for_people():
@@ -221,7 +245,7 @@ def _train(
 
 
 def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
-    """Training features of an installed model, its hashes checked, the card's ``tower``, and the entries of
+    """An installed model's training features (with hashes checked), its card's ``tower``, and the entries of
     its recipe that say which features it kept.
     """
     from aidetect.detector.errors import ModelError
@@ -230,11 +254,11 @@ def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
 
     card = read_model_card(name)
     if FILE not in card.data["files"]:
-        raise ModelError(f"model {card.name} carries no training features; it cannot be extended")
+        raise ModelError(f"model {card.name} contains no training features, so it cannot be extended")
     verify_model(card)
     try:
         recipe = card.data["recipe"]
         kept = {name: tuple(recipe[name]) for name in ("class_blocks", "mean_blocks")}
     except KeyError as error:
-        raise ModelError(f"the card of {card.name} lacks {error}; it cannot be extended") from None
+        raise ModelError(f"the card of {card.name} lacks {error}, so it cannot be extended") from None
     return read_base(card.folder / FILE), dict(card.data["tower"]), kept

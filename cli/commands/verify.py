@@ -1,4 +1,4 @@
-"""``aidetect verify``: check a report by scoring again, or an audit log by its chain."""
+"""``aidetect verify``: check a report by scoring its images again, or check an audit log."""
 
 from __future__ import annotations
 
@@ -31,48 +31,60 @@ from ..common import (
 @click.option(
     "--log",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Check the chain of an audit log instead.",
+    help="Check an audit log instead of a report.",
 )
 @click.option(
-    "--head", metavar="SHA256", help="With --log: hash of a line, noted earlier, that must still be there."
+    "--head",
+    metavar="SHA256",
+    help="With --log: a line hash noted earlier. The log must still contain that line.",
 )
 @click.option(
     "--base",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that the report's relative paths start from.  [default: the current one]",
+    metavar="DIR",
+    help="Folder that the report's relative paths start from.  [default: the current folder]",
 )
 @click.option(
     "--model",
     default=None,
     metavar="NAME|PATH",
-    help="Where the report's model lies.  [default: found by its name]",
+    help="The report's model.  [default: the installed model of that name]",
 )
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Device to compute on.",
 )
-@click.option("--no-network", is_flag=True, help="Refuse http(s) addresses.")
+@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
 @table_or_json
-@click.option("-q", "--quiet", is_flag=True, help="Print only what changed or is missing; no progress bar.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print only what changed or is missing. No progress bar and no summary.",
+)
 @ends_quietly
 def verify(report: Path | None, log: Path | None, **options: Any) -> None:
-    """Check a report by scoring again, or an audit log by its chain.
+    """Check a report by scoring its images again, or check an audit log.
 
-    Of a JSON report, every input is looked for again, hashed and scored with the same model and views,
-    without the result cache. It is `same` when its pixels are equal and its logit is within the
-    tolerance that the report states for this number format, `changed`, or `missing`.
+    A report must be JSON (`aidetect scan -o report.json`). Every input is read, hashed and scored again
+    with the same model and views, without the result cache. An input is `same` if its pixels are equal and
+    its logit differs by no more than the tolerance in the report. Otherwise it is `changed` or `missing`.
 
-    An audit log (`aidetect scan --log FILE`) is whole when each line carries the hash of the line
-    before. The hash of its last line is printed: kept elsewhere and given as --head later, it shows that
-    nothing up to it was rewritten.
+    An audit log (`aidetect scan --log FILE`) is intact if each line holds the hash of the line before. The
+    hash of the last line is printed. Keep it elsewhere and pass it as --head later: it shows that no line
+    up to that one was rewritten.
 
     \b
-    Exit codes: 0 all the same / the chain holds, 1 something changed / is
-    broken, 2 usage, 3 an input is missing (1 comes first), 5 the report's model
-    is not installed, or another one bears its name.
+    Exit codes:
+      0    everything is the same, or the log is intact
+      1    something changed, or the log is broken
+      2    usage error
+      3    an input is missing (code 1 takes precedence)
+      4    the report has no records
+      5    the report's model is not installed, or differs from the installed one
 
     \b
     Examples:
@@ -93,7 +105,7 @@ def _verify_log(path: Path, options: dict[str, Any]) -> ExitCode:
 
     head = options["head"]
     if head is not None and (len(head) != 64 or set(head) - set("0123456789abcdef")):
-        raise CommandError("--head is the SHA-256 of a line, 64 hexadecimal digits")
+        raise CommandError("--head must be the SHA-256 of a line, 64 hexadecimal digits in lower case")
     with errors_for_people():
         found = verify_log(path, head)
     if options["format_"] == "json":
@@ -103,7 +115,7 @@ def _verify_log(path: Path, options: dict[str, Any]) -> ExitCode:
             click.echo(f"BROKEN   {problem}")
         for note in found.notes:
             click.echo(f"note     {note}")
-        state = "the chain is broken" if found.problems else "the chain holds"
+        state = "the log is broken" if found.problems else "the log is intact"
         plural = "" if found.runs == 1 else "s"
         click.echo(f"{state}: {found.lines} lines, {found.runs} scan{plural}, {found.finished} finished")
         click.echo(f"hash of the last line: {found.head}")
@@ -126,8 +138,9 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
     )
     if detector.model.card.sha256 != model["card_sha256"]:
         raise CommandError(
-            f"the report was made with model {model['name']} {model['card_sha256'][:12]}, here is "
-            f"{detector.model.card.sha256[:12]}; give the one it names with --model",
+            f"the report was made with another model named {model['name']}: its card has SHA-256 "
+            f"{model['card_sha256'][:12]}, this one {detector.model.card.sha256[:12]}; give the right "
+            "one with --model",
             ExitCode.MODEL,
         )
     dtype = detector.device.dtype_name

@@ -1,1 +1,1 @@
-"""One module a report format, with its templates and schema."""
+"""The report formats, their templates and the JSON schema."""

@@ -1,8 +1,8 @@
-"""GitHub Actions: workflow commands that become annotations of a run.
+"""GitHub Actions: workflow commands, which the runner shows as annotations.
 
-The escapes are those of the runner (actions/runner, ``ActionCommand``): ``%``, carriage return and line feed
-everywhere, colon and comma in properties too. A line is one command; the runner looks for another only in
-lines that it cannot read as one, and here every line is one.
+Escapes follow the runner (actions/runner, ``ActionCommand``): ``%``, carriage return and line feed
+everywhere, colon and comma in properties too. Each line is one command. The runner searches for a
+command inside a line only if the line itself is not one, and here every line is.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 class Writer:
-    """One annotation for each image that is not simply real or accepted, as soon as it is known."""
+    """One annotation for each image that is neither real nor accepted, as soon as it is scored."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
-        # Annotations name files from the root of the checkout, wherever the step runs.
+        # Annotations name files relative to the root of the checkout, wherever the step runs.
         self._root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
         self._header: dict[str, Any] = {}
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Take the report's head."""
+        """Take the report's header."""
         self._header = header
 
     def add(self, record: Record) -> None:
@@ -44,13 +44,13 @@ class Writer:
             self._annotate(_COMMANDS[kind], title, record.input, in_words(record, self._header))
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
-        """Nothing follows the last annotation."""
+        """Flush. Nothing follows the last annotation."""
         self._stream.flush()
 
     def _annotate(self, command: str, title: str, name: str, text: str) -> None:
         path = below(name, self._root)
         file = "" if path is None else f"file={_property(visible(path))},"
-        # The log shows the message alone, so it must name the image too.
+        # The log shows only the message, so it must name the image too.
         message = _data(f"{visible(name)}: {visible(text)}")
         self._stream.write(f"::{command} {file}title={_property(f'aidetect: {title}')}::{message}\n")
         self._stream.flush()

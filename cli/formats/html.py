@@ -1,8 +1,8 @@
-"""The report as one HTML page that needs nothing else: no network, no server, no JavaScript to be read.
+"""The report as one self-contained HTML page. It needs no network, no server and no JavaScript.
 
-Each card is laid out when its record comes and kept in a temporary file, not in memory; the totals belong
-at the top and are known last. Everything in the page that comes from outside goes through `_plain` and is
-escaped by the template engine; the page's own style and script are allowed by their hashes and no others.
+Each card is rendered when its record comes, and kept in a temporary file instead of memory, because the
+totals at the top of the page are known last. All outside text goes through `_plain` and is
+escaped by the template engine. The page allows only its own style and script, by their hashes.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ..common import visible
 from .writers import percent
 
 VERDICTS = {"ai": "AI", "uncertain": "Uncertain", "real": "Real", "error": "Unreadable"}
-# Keys of the model card's error rates, and what they are in plain words.
+# Keys of the model card's error rates, and their names on the page.
 _RATES = {
-    "false_positive_rate": "Real pictures called ai",
-    "polished_false_positive_rate": "of these, professional photographs and digital paintings",
-    "recall": "AI pictures called ai",
-    "missed_as_real": "AI pictures called real",
+    "false_positive_rate": "Real images called ai",
+    "polished_false_positive_rate": "of these, professional photos and digital paintings",
+    "recall": "AI images called ai",
+    "missed_as_real": "AI images called real",
 }
-# One in a hundred, as the page says.
+# One in a hundred, as stated on the page.
 _RARE = 0.01
 
 
 class Writer:
-    """One self-contained page: totals and limits, then a card an image."""
+    """One self-contained page: totals and limits, then one card per image."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -49,11 +49,11 @@ class Writer:
         self._card = _templates().get_template("card.html")
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Take the report's head."""
+        """Take the report's header."""
         self._header = header
 
     def add(self, record: Record) -> None:
-        """Lay out one record's card."""
+        """Render one record's card."""
         verdict = record.verdict or "error"
         self._shown.update(["images", verdict])
         self._shown["warned"] += bool(record.warnings)
@@ -73,7 +73,7 @@ class Writer:
         self._cards.write(self._card.render(context))
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
-        """Write the page: the head with the totals, the cards, the foot."""
+        """Write the page: the top with the totals, the cards, the footer."""
         head = self._header
         page = _templates()
         context = {
@@ -102,12 +102,12 @@ def _part(name: str) -> str:
 
 
 def _template(name: str) -> str:
-    """A template without the line ends between its tags: the browser would keep a node for each."""
+    """A template without the line ends between its tags, which the browser would keep as nodes."""
     return re.sub(r">\n(?=<|{%)", ">", _part(name))
 
 
 def _plain(value: Any) -> Any:
-    """Text with everything that cannot be seen, or that turns the line around, shown as escapes."""
+    """Text with invisible characters, and those that change the text direction, shown as escapes."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -135,7 +135,7 @@ def _templates() -> Environment:
 
 
 def _policy() -> str:
-    """A content security policy: no network, and no style or script but the page's own."""
+    """A content security policy: no network, and no style or script except the page's own."""
     style, script = (
         base64.b64encode(hashlib.sha256(_part(name).encode()).digest()).decode()
         for name in ("page.css", "page.js")
@@ -149,12 +149,12 @@ def _policy() -> str:
 def _raw_name(name: str) -> str | None:
     try:
         return raw_name(name)
-    except UnicodeEncodeError:  # surrogates that stand for no byte: no file's name
+    except UnicodeEncodeError:  # surrogates that do not stand for a byte: not a file name
         return None
 
 
 def _words(value: Any) -> str:
-    """A value of evidence: text, number, list, or values by name."""
+    """A value from evidence as text: a string, a number, a list, or values by name."""
     if isinstance(value, dict):
         return "; ".join(f"{name}: {_words(inner)}" for name, inner in value.items())
     if isinstance(value, list):
@@ -163,7 +163,7 @@ def _words(value: Any) -> str:
 
 
 def _name(name: str) -> tuple[str, str]:
-    """A name's folder, with its separator, and the rest."""
+    """The folder of a name, with its separator, and the rest."""
     cut = max(name.rstrip("/").rfind("/"), name.rfind(os.sep) if os.sep != "/" else -1) + 1
     return name[:cut], name[cut:]
 
@@ -179,7 +179,7 @@ def _rates(rates: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _wrong_when_rare(rates: dict[str, Any]) -> float | None:
-    """Share of the verdicts ``ai`` that are wrong when one picture in a hundred is AI-generated."""
+    """Share of ``ai`` verdicts that are wrong if one image in a hundred is AI-generated."""
     if not rates.get("false_positive_rate") or not rates.get("recall"):
         return None
     accused = rates["false_positive_rate"]["value"] * (1 - _RARE)

@@ -1,6 +1,6 @@
-"""JUnit XML: one test case an image, for the test reports of CI servers.
+"""JUnit XML: one test case per image, for the test reports of CI servers.
 
-Cases are kept in a temporary file, not in memory; their number belongs at the top and is known last.
+Cases are kept in a temporary file instead of memory, because their number comes first but is known last.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from aidetect.detector.record import Record
 from ..common import visible
 from .sarif import in_words
 
-# What XML 1.0 may not hold, even as a character reference; most of it `visible` has already escaped.
+# What XML 1.0 forbids, even as a character reference. `visible` has already escaped most of it.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Writer:
-    """One suite: a finding is a failure, an unreadable input an error, an accepted image is skipped."""
+    """One suite. A finding is a failure, an unreadable input an error, and an accepted image is skipped."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -33,11 +33,11 @@ class Writer:
         self._milliseconds = 0.0
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Take the report's head."""
+        """Take the report's header."""
         self._header = header
 
     def add(self, record: Record) -> None:
-        """Lay out one record's case."""
+        """Write one record's test case."""
         self._milliseconds += record.milliseconds
         case = Element(
             "testcase",
@@ -50,10 +50,10 @@ class Writer:
         self._cases.write(tostring(case, "unicode") + "\n")
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
-        """Write the suite, its numbers first."""
+        """Write the suite, with its counts first."""
         numbers = {name: str(self._seen[name]) for name in ("tests", "failures", "errors", "skipped")}
         numbers["time"] = _seconds(self._milliseconds)
-        # Readers expect a time without a zone here; this one is UTC.
+        # Readers expect a time without a zone here. It is UTC.
         head = {"name": "aidetect", "timestamp": self._header["started"][:19]}
         suite = Element("testsuite", head | numbers)
         model = self._header["model"]
@@ -66,13 +66,13 @@ class Writer:
         self._cases.close()
         if interrupted:
             note = Element("system-err")
-            note.text = f"Interrupted after {counts['images']} images; the others were not looked at."
+            note.text = f"Interrupted after {counts['images']} images; the others were not scanned."
             self._stream.write(tostring(note, "unicode") + "\n")
         self._stream.write("</testsuite>\n</testsuites>\n")
         self._stream.flush()
 
     def _outcome(self, record: Record, case: Element) -> str:
-        """Add what became of an image to its case; say which of the suite's numbers it belongs to."""
+        """Add an image's outcome to its test case. Return the suite count it belongs to."""
         if record.error:
             SubElement(case, "error", type=record.error["type"], message=_text(record.error["message"]))
             return "errors"

@@ -1,8 +1,8 @@
-"""SARIF 2.1.0 (OASIS Standard, errata 01): findings as code scanners exchange them.
+"""SARIF 2.1.0 (OASIS Standard, errata 01): the exchange format of code scanners.
 
-Results are written as they come, one a line; what is known last (the invocation) follows them. The output
-is ASCII, so that no name can do anything to a terminal. An image has no lines, but GitHub shows a result
-only where a line is named, so every result is put on line 1.
+Results are written as they come, one per line, followed by the invocation, which is known last. The output is
+ASCII, so that no file name can affect a terminal. An image has no lines, but GitHub shows only results that
+have one, so every result is on line 1.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ ROOT = "SRCROOT"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://[^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _STRAY_PERCENT = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
 _HELP = (
-    "The pixels of this image look like those that generative models make. That is a probability, not "
-    "proof: some real images are called ai, polished photographs and digital paintings most often. Look at "
-    "the image, and ask where it came from. If it may stay, accept it with a reason "
-    "({0}aidetect baseline create{0}) and scan with {0}--baseline{0}; a picture that changes by one pixel is "
-    "a new finding."
+    "The pixels of this image look like those of AI-generated images. This is a probability, not proof: some "
+    "real images are called ai, most often polished photographs and digital paintings. Look at the image, "
+    "and ask where it came from. If it may stay, accept it with a reason ({0}aidetect baseline create{0}) "
+    "and scan with {0}--baseline{0}. If one pixel of it changes, it is a new finding."
 )
 
 
 def level(record: Record) -> str | None:
-    """How much a record matters: ``error``, ``warning``, ``note``, or ``None`` for nothing at all.
+    """The level of a record: ``error``, ``warning``, ``note``, or ``None`` for no result.
 
-    ``error`` is what counts against ``--fail-on``, ``warning`` any other image called ai, and ``note`` any
-    other that is uncertain.
+    ``error`` is a finding, which counts for ``--fail-on``. ``warning`` is any other image called ai, and
+    ``note`` any other uncertain one.
     """
     if record.finding:
         return "error"
@@ -47,15 +46,15 @@ def level(record: Record) -> str | None:
 
 
 def in_words(record: Record, header: dict[str, Any]) -> str:
-    """What is said of a scored image, in one sentence that does not name it.
+    """The message for a scored image: one sentence that does not name it.
 
     Args:
         record: a record of status ``ok``.
-        header: the report's head; its error rates say how often real images are called ai.
+        header: the report's header. Its error rates say how often real images are called ai.
     """
     says = {
         "ai": "Likely AI-generated",
-        "uncertain": "Possibly AI-generated, a person should look",
+        "uncertain": "Possibly AI-generated, needs human review",
         "real": "No clear trace of a generator",
     }[str(record.verdict)]
     details = [percent(record.probability or 0.0), f"verdict {record.verdict}"]
@@ -64,14 +63,14 @@ def in_words(record: Record, header: dict[str, Any]) -> str:
     rate = header["model"]["error_rates"].get("false_positive_rate")
     if rate and record.verdict == "ai":
         details.append(f"about {rate['value']:.1%} of real images are called ai")
-    limit = ", but at or above the limit of this run" if record.finding and record.verdict == "real" else ""
+    limit = ", but at or above --fail-on" if record.finding and record.verdict == "real" else ""
     return f"{says} ({'; '.join(details)}){limit}"
 
 
 def below(name: str, folder: Path) -> str | None:
-    """A file's path relative to a folder, with ``/``; ``None`` for all that does not lie in it.
+    """A file's path relative to a folder, with ``/``, or ``None`` if it is not inside.
 
-    Links are not followed: the name stays the one that was scanned.
+    Links are not followed: the name stays as scanned.
     """
     if name == "-" or _ADDRESS.match(name):
         return None
@@ -80,7 +79,7 @@ def below(name: str, folder: Path) -> str | None:
 
 
 class Writer:
-    """One SARIF log with one run: a result for each image that is not simply real."""
+    """One SARIF log with one run, and a result for each image that is ai, uncertain or a finding."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -90,7 +89,7 @@ class Writer:
         self._first = True
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Write the log's head: the tool, its rule, and where relative addresses begin."""
+        """Write the start of the log: the tool, its rule, and the base of relative URIs."""
         self._header = header
         run = {
             "tool": {"driver": _driver(header)},
@@ -101,7 +100,7 @@ class Writer:
         self._stream.flush()
 
     def add(self, record: Record) -> None:
-        """Write one record's result, if it has one; keep an unreadable input for the end."""
+        """Write one record's result, if it has one. Keep unreadable inputs for the end."""
         if record.error:
             self._notifications.append(self._unreadable(record, record.error))
         elif level(record):
@@ -113,7 +112,7 @@ class Writer:
         """Write the invocation and close the log."""
         notifications = list(self._notifications)
         if interrupted:
-            text = f"Interrupted after {counts['images']} images; the others were not looked at."
+            text = f"Interrupted after {counts['images']} images; the others were not scanned."
             notifications.append({"level": "error", "message": {"text": text}})
         invocation = {
             "executionSuccessful": not interrupted,
@@ -141,7 +140,7 @@ class Writer:
             ],
             "partialFingerprints": {"pixelsSha256/v1": record.pixels_sha256},
             "rank": round(100 * (record.probability or 0.0), 2),
-            # Of one run, either all results tell of suppressions or none does; hence the empty list.
+            # In one run either all results have suppressions or none has, hence the empty list.
             "suppressions": _suppressions(record),
             "properties": {
                 "verdict": record.verdict,
@@ -161,7 +160,7 @@ class Writer:
         }
 
     def _artifact(self, name: str) -> dict[str, Any]:
-        """Where an input lies, as an ``artifactLocation``: bytes that no URI may hold as ``%XX``."""
+        """An input's ``artifactLocation``. Bytes that a URI must not contain become ``%XX``."""
         if name == "-":
             return {"uri": "-", "description": {"text": "standard input"}}
         address = _ADDRESS.match(name)
@@ -180,7 +179,9 @@ def _driver(header: dict[str, Any]) -> dict[str, Any]:
         "id": RULE,
         "name": "AiGeneratedImage",
         "shortDescription": {"text": "Image is likely AI-generated"},
-        "fullDescription": {"text": "The whole image was likely made by a generative model, by its pixels."},
+        "fullDescription": {
+            "text": "Judging by its pixels, the whole image was likely made by a generative model."
+        },
         "help": {"text": _HELP.format(""), "markdown": _HELP.format("`")},
         "defaultConfiguration": {"level": "warning"},
         "properties": {"tags": ["ai-generated", "image"]},
@@ -212,7 +213,7 @@ def _suppressions(record: Record) -> list[dict[str, Any]]:
 
 
 def _open(value: dict[str, Any]) -> str:
-    """An object's text without its closing brace."""
+    """An object as JSON without its closing brace."""
     return json.dumps(value).removesuffix("}")
 
 
@@ -225,5 +226,5 @@ def _folder_uri(folder: Path) -> str:
 
 
 def _literal(text: str) -> str:
-    """Text that a SARIF viewer shows as it is: no placeholder ``{0}`` and no link ``[...](...)``."""
+    """Text that a SARIF viewer shows unchanged: no placeholder ``{0}`` and no link ``[...](...)``."""
     return text.replace("{", "{{").replace("}", "}}").replace("](", "] (")

@@ -1,4 +1,4 @@
-"""Writers: records to table, CSV, JSON, JSON Lines and the cloud API's reply."""
+"""Writers for table, CSV, JSON, JSON Lines and the format of a cloud API."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ SUFFIXES = {
 
 
 class Writer(Protocol):
-    """Takes a report's head, its records in order, and its counts."""
+    """Takes a report's header, its records in order, and its counts."""
 
     def begin(self, header: dict[str, Any]) -> None:
-        """Take the report's head."""
+        """Take the report's header."""
 
     def add(self, record: Record) -> None:
         """Take one record."""
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
-        """Take the counts; nothing follows."""
+        """Take the counts. Nothing follows."""
 
 
 def schema_text() -> str:
@@ -53,7 +53,7 @@ def schema_text() -> str:
 
 @contextlib.contextmanager
 def open_output(format_: str, path: Path | None, sort: str = "input") -> Iterator[Writer]:
-    """A writer to stdout, or to a file that appears whole or not at all."""
+    """A writer to stdout, or to a file that appears only when complete."""
     if path is None:
         utf8_output(newline="")
         yield _sorted(_writer(format_)(sys.stdout, use_colour(sys.stdout)), sort)
@@ -68,7 +68,7 @@ def _sorted(writer: Writer, sort: str) -> Writer:
 
 
 class _Sorted:
-    """Holds records back until the end, then passes them on in order."""
+    """Collects the records, and passes them on in order at the end."""
 
     def __init__(self, writer: Writer, sort: str) -> None:
         self._writer = writer
@@ -96,7 +96,7 @@ class _Sorted:
 
 
 class _Table:
-    """One row an image, as soon as it is done: fixed columns first, the name last."""
+    """One row per image, written at once. The columns have fixed widths, and the name comes last."""
 
     _COLOURS: ClassVar = {"ai": "31;1", "uncertain": "33", "real": "32", "error": "35"}
 
@@ -144,7 +144,7 @@ class _Table:
 
 
 def percent(probability: float) -> str:
-    """A probability for people; never 0 % and never 100 %, because neither is ever known."""
+    """A probability as text. Never 0 % or 100 %, because neither is ever certain."""
     if probability > 0.999:
         return ">99.9%"
     if probability < 0.001:
@@ -162,7 +162,7 @@ CSV_COLUMNS = tuple(
 
 
 class _Csv:
-    """RFC 4180, one row an image; text that a spreadsheet would run as a formula is quoted off."""
+    """RFC 4180, one row per image. Text that a spreadsheet would run as a formula is escaped."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -210,7 +210,7 @@ class _Csv:
 
 
 class _Number(float):
-    """A float that CSV writes with six digits."""
+    """A float that CSV writes with six decimals."""
 
     def __repr__(self) -> str:
         return f"{float(self):.6f}"
@@ -223,12 +223,12 @@ def _number(value: float | None) -> _Number | None:
 
 
 def no_formula(text: str) -> str:
-    """Text with an apostrophe before what a spreadsheet would take for a formula."""
+    """Text with an apostrophe in front if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 class _Json:
-    """One JSON document, written as it grows."""
+    """One JSON document, written record by record."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -251,7 +251,7 @@ class _Json:
 
 
 class _JsonLines:
-    """One record a line, the moment it is done; each line carries the model's identity."""
+    """One record per line, written at once. Each line names the model."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -271,7 +271,7 @@ class _JsonLines:
 
 
 class _Sightengine:
-    """The reply of the cloud API's ``check.json`` with ``models=genai``, one a line."""
+    """The reply of the cloud API's ``check.json`` with ``models=genai``, one per line."""
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
@@ -329,7 +329,7 @@ _WRITERS: dict[str, Any] = {
 
 
 def _writer(format_: str) -> Any:
-    """A format's writer: here, or called ``Writer`` in the module of the format's name."""
+    """A format's writer: one from this module, or ``Writer`` in the module named after the format."""
     if format_ in _WRITERS:
         return _WRITERS[format_]
     return importlib.import_module(f"aidetect.cli.formats.{format_}").Writer

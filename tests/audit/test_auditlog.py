@@ -165,7 +165,7 @@ def test_scan_logs_and_verify_checks(run: Any, tmp_path: Path) -> None:
     assert events[4]["exit_code"] == 3
     result = CliRunner().invoke(main, ["verify", "--log", str(log)])
     assert result.exit_code == 0, result.output
-    assert "the chain holds: 8 lines, 2 scans, 2 finished" in result.stdout
+    assert "the log is intact: 8 lines, 2 scans, 2 finished" in result.stdout
     head = result.stdout.split()[-1]
     assert CliRunner().invoke(main, ["verify", "--log", str(log), "--head", head]).exit_code == 0
     assert CliRunner().invoke(main, ["verify", "--log", str(log), "--head", "0" * 64]).exit_code == 1

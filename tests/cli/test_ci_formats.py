@@ -315,9 +315,9 @@ def test_sarif_says_what_the_record_says() -> None:
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        (scored(verdict="uncertain", probability=0.6), "Possibly AI-generated, a person should look (60.0%"),
+        (scored(verdict="uncertain", probability=0.6), "Possibly AI-generated, needs human review (60.0%"),
         (scored(frame=3, frames=8), "(97.1%; verdict ai; frame 3 of 8; about 1.2%"),
-        (scored(verdict="real", probability=0.25, finding=True), "at or above the limit of this run"),
+        (scored(verdict="real", probability=0.25, finding=True), "but at or above --fail-on"),
         (scored(probability=1.0), "(>99.9%;"),
     ],
 )

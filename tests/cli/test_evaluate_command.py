@@ -80,8 +80,8 @@ def test_table_is_plain_and_whole_in_a_pipe(run: Run, folders: tuple[Path, Path]
     assert "\u2026" not in result.stdout
     for text in (
         "At the thresholds (7 AI and 6 real pictures each)",
-        "AI by family of generators (clean)",
-        "AI by generator (clean)",
+        "AI pictures by generator family (clean)",
+        "AI pictures by generator (clean)",
         "polished-*",
         "By content (mix)",
         "fewer than 30",
@@ -126,7 +126,7 @@ def test_index_and_output_file(run: Run, folders: tuple[Path, Path], tmp_path: P
     assert found["content"]["art"]["n"] == 13
     result = run("--index", index, "-o", tmp_path / "report.txt", "-q")
     assert result.exit_code == 0, result.output
-    assert "AI by generator (clean)" in (tmp_path / "report.txt").read_text()
+    assert "AI pictures by generator (clean)" in (tmp_path / "report.txt").read_text()
 
 
 def test_plots(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_scores_of_another_tool(run: Run, folders: tuple[Path, Path], tmp_path: 
     assert found["theirs"]["auc"] == 1
     assert found["theirs"]["pictures"] == found["ours"]["pictures"] == {"ai": 6, "real": 6}
     table = run(*words).stdout
-    assert "oracle, on 6 AI and 6 real pictures both scored" in table
+    assert "oracle, on 6 AI and 6 real pictures that both scored" in table
 
 
 def test_bad_pictures_are_named_and_counted(run: Run, folders: tuple[Path, Path]) -> None:
@@ -188,8 +188,8 @@ def test_one_class_alone(run: Run, folders: tuple[Path, Path]) -> None:
     result = run("--real", folders[1], "--condition", "clean")
     assert result.exit_code == 0, result.output
     assert "only real pictures were given" in result.stderr
-    assert "Reals by source" in result.stdout
-    assert "AI by generator" not in result.stdout
+    assert "Real pictures by source" in result.stdout
+    assert "AI pictures by generator" not in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_exit_codes(run: Any, folder: Path, tmp_path: Path) -> None:
         (blocked / verdict).write_text("a file")
     result = run(folder, "--into", blocked, "--move")
     assert result.exit_code == 3
-    assert result.stderr.count("cannot make the folder") == 3
+    assert result.stderr.count("cannot create the folder") == 3
     assert sorted(tree(folder)) == sorted([*PICTURES, "broken.png", "note.txt"])
 
 

@@ -381,7 +381,7 @@ def test_the_text_fits_one_screen_and_tells_what_the_json_tells(
     ("thresholds", "words"),
     [
         ({"ai": 0.0, "real": 0.0}, "Likely AI-generated: "),
-        ({"ai": 1.1, "real": 0.0}, "Not clear: "),
+        ({"ai": 1.1, "real": 0.0}, "Unclear: "),
         ({"ai": 1.2, "real": 1.1}, "No trace of a generator found: "),
     ],
 )
@@ -391,7 +391,7 @@ def test_the_verdict_in_words(
     edit(patch_model, lambda card: card["modes"]["standard"].update(thresholds=thresholds))
     result = run(picture)
     assert any(line.startswith(words) for line in result.stdout.splitlines())
-    end = "" if words.startswith("Not") else ": it holds"
+    end = "" if words.startswith("Unclear") else ": it is stable"
     assert f"5 of 5 copies get the same verdict{end}." in result.stdout
 
 
@@ -401,7 +401,7 @@ def test_nothing_is_ever_certain(
 ) -> None:
     edit(patch_model, lambda card: card["modes"]["standard"]["calibration"].update(intercept=intercept))
     out = run(picture).stdout
-    assert shown in out.split("The number")[0]
+    assert shown in out.split("This assumes")[0]
     assert " 100" not in out
     assert " 0.0%  ai" not in out
 
@@ -421,7 +421,7 @@ def test_a_verdict_that_does_not_hold_is_said_not_to(
     assert data["record"]["verdict"] == "real"
     assert data["record"]["stability"]["kept"] is False
     out = run(picture).stdout
-    assert f"{below} of 5 copies get the same verdict: it does not hold, take it as uncertain." in out
+    assert f"{below} of 5 copies get the same verdict: it is not stable, treat it as uncertain." in out
     assert "No trace of a generator found" in out
 
 
@@ -431,7 +431,7 @@ def test_generators_are_named_as_a_hint(run: Callable[..., Result], picture: Pat
     found = json.loads(run(picture, "--format", "json").stdout)["record"]["type"]["ai_generators"]
     assert set(found) <= set(FAMILIES)
     assert found
-    assert "(a hint, right for 42% of AI images): " in out
+    assert "(only a hint, right for 42% of AI images): " in out
     for name, value in found.items():
         assert f"{name} {value:.1%}" in out
 
@@ -440,7 +440,7 @@ def test_content_prints_the_rates_of_that_content(run: Callable[..., Result], pi
     out = run(picture, "--content", "art").stdout
     assert "real art called ai             3.1%  (1.6-6.2%, n=77)" in out
     assert "AI art called ai              37.0%  (18.5-74.0%, n=55)" in out
-    assert "not guessed" not in out
+    assert "choose it with --content" not in out
     assert "AI meme called ai            not measured" in run(picture, "--content", "meme").stdout
     data = json.loads(run(picture, "--content", "meme", "--format", "json").stdout)
     assert data["content"]["name"] == "meme"

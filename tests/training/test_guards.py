@@ -365,7 +365,7 @@ def test_table(corpus: Path) -> None:
     assert list(rows) == [*guards.GUARDS, "AI pictures", "real pictures"]
     assert rows["dimensions"] == "1.000"
     assert rows["AI pictures"] == rows["real pictures"] == str(GROUPS * EACH)
-    assert "80 pictures, 80 files or cuts, 0 failures" in result.stderr
+    assert "80 pictures, 80 files or crops, 0 failures" in result.stderr
     assert run("--index", corpus, "-q").stderr == ""
 
 
@@ -453,4 +453,4 @@ def test_help_shows_an_example() -> None:
     assert result.exit_code == 0
     assert "aidetect guards --index corpus/index.csv" in result.stdout
     listing = CliRunner().invoke(main, ["--help"]).stdout
-    assert "Show what a classifier could learn" in " ".join(listing.split())
+    assert "Check labelled pictures for shortcuts that a classifier could learn" in " ".join(listing.split())

@@ -1,4 +1,4 @@
-// Filters and order of the cards. The state is the address's fragment, so that a view can be shared:
+// Filters and order of the cards. The URL fragment holds the state, so that a view can be shared:
 // report.html#verdict=ai&sort=probability
 "use strict";
 (() => {
@@ -60,7 +60,7 @@
     try {
       history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
     } catch {
-      // A browser that guards local files keeps the view all the same.
+      // Some browsers forbid this for local files. The view still works.
     }
   }
 
