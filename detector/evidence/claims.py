@@ -319,7 +319,10 @@ _NAMES = tuple(
         ("DALL-E", r"\bdall[-·•. ]?e\b"),
         ("OpenAI", r"\bopenai\b|\bchatgpt\b|\bgpt-?(?:4o|image)"),
         ("Adobe Firefly", r"\badobe[ _]?firefly\b|\bfirefly (?:image|vector)\b"),
-        ("Google AI", r"\b(?:made|edited|created) with google ai\b|\bwith google ai\b|\bgoogle gemini\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b"),
+        (
+            "Google AI",
+            r"\b(?:made|edited|created) with google ai\b|\bwith google ai\b|\bgoogle gemini\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b",
+        ),
         ("Meta AI", r"\bmeta ai\b|\bimagined? with (?:meta )?ai\b"),
         ("Bing Image Creator", r"\bbing image creator\b|\bimage creator from\b|\bmicrosoft designer\b"),
         ("Canva AI", r"\bcanva ai\b|\bmagic media\b|\bcanva(?:'s)? dream lab\b"),

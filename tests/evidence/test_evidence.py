@@ -450,10 +450,16 @@ def test_the_chinese_label() -> None:
 
 def test_the_chinese_label_names_its_producer() -> None:
     label = json.dumps({"Label": "1", "ContentProducer": "Doubao", "ProduceID": "x"})
-    assert one(png(("AIGC", label)))["detail"] == {"label": "1", "producer": "Doubao", "generator": "ByteDance"}
+    assert one(png(("AIGC", label)))["detail"] == {
+        "label": "1",
+        "producer": "Doubao",
+        "generator": "ByteDance",
+    }
 
 
-@pytest.mark.parametrize("software", ["Canva", "Google Photos", "Adobe Photoshop 25", "Microsoft Photos", "Sora Aoi"])
+@pytest.mark.parametrize(
+    "software", ["Canva", "Google Photos", "Adobe Photoshop 25", "Microsoft Photos", "Sora Aoi"]
+)
 def test_names_of_other_programs_are_no_evidence(software: str) -> None:
     assert find(jpeg_with(JPEG, (0xE1, exif(Software=software)))) == []
 

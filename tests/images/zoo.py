@@ -121,7 +121,9 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
         if what < 3:
             found[at] = rng.randrange(256)
         elif what == 3:
-            found[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff", b"\x80\0\0\0"))
+            found[at : at + 4] = rng.choice(
+                (b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff", b"\x80\0\0\0")
+            )
         elif what == 4:
             del found[rng.randrange(len(found)) :]
         elif what == 5:
