@@ -111,10 +111,15 @@ def run(files: int, seed: int, workers: int, errors: str) -> dict[str, Any]:
     """Counts of a run."""
     counts: Counter[str] = Counter()
     found: dict[str, list[Any]] = {"crashed": [], "hung": [], "escaped": [], "slowest": []}
-    memory = 0
+    memory = told = 0
     done = set()
     live = [Worker(seed, start, files, workers, errors) for start in range(workers)]
     while live:
+        if len(done) >= told + 1000:
+            told = len(done)
+            print(
+                f"{told} files, {len(found['crashed'])} crashes, {len(found['hung'])} hangs", file=sys.stderr
+            )
         for worker in list(live):
             dead = not worker.process.is_alive()
             try:

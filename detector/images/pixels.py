@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -114,6 +115,8 @@ def from_array(rgb: np.ndarray, format: str = "array") -> Pixels:
 @cache
 def _register() -> tuple[str, ...]:
     """Load Pillow's plug-ins (and HEIF's, when installed) once; return the formats we accept."""
+    # What Pillow logs of a file is said by the error that it raises; unheard, it would go to stderr.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     Image.init()
     with contextlib.suppress(ImportError):
         import pillow_jxl  # noqa: F401  (it registers itself)

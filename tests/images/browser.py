@@ -110,7 +110,9 @@ def _in_window(
     for index, data in enumerate(files.values()):
         (folder / str(index)).write_bytes(data)
         left, top = index % _COLUMNS * width, index // _COLUMNS * height
-        parts.append(f'<img src="{index}" style="position:absolute;left:{left}px;top:{top}px">')
+        parts.append(
+            f'<img src="{index}" decoding="sync" style="position:absolute;left:{left}px;top:{top}px">'
+        )
     colour = f"rgb{_BACKGROUND}"
     style = f"<style>html{{background:{colour}}}img{{color:transparent}}</style>"
     picture = folder / "window.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,15 @@ def test_libtiff_speaks_in_the_notes_and_not_on_standard_error(capfd: pytest.Cap
     assert any(note.startswith("tiff: LZWDecode") for note in notes)
     for data in (WHOLE["tiff lzw"][:200], WHOLE["tiff lzw"][:8] + bytes(400)):
         tried(data)
+    assert capfd.readouterr().err == ""
+
+
+def test_pillow_logs_nothing_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    # A TIFF of more bands than there can be: Pillow logs that before it raises.
+    data = WHOLE["tiff"]
+    at = data.index(struct.pack("<HHIHH", 277, 3, 1, 3, 0))
+    _, _, error = tried(data[: at + 8] + struct.pack("<H", 60000) + data[at + 10 :])
+    assert error is not None
     assert capfd.readouterr().err == ""
 
 
