@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -281,3 +281,15 @@ def ends_quietly(function: F) -> F:
             raise SystemExit(141) from None
 
     return run  # type: ignore[return-value]
+
+
+def false_positives(rates: Mapping[str, Any]) -> str:
+    """How often real images are called ai, as a clause; empty if the card does not say.
+
+    The rate is the one of the condition with the most false positives: clean, laundered or scaled down.
+
+    Args:
+        rates: the ``error_rates`` of a card or a report.
+    """
+    rate = rates.get("false_positive_rate_at_most") or rates.get("false_positive_rate") or {}
+    return "" if rate.get("value") is None else f"about {rate['value']:.1%} of real images are called ai"

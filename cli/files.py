@@ -134,7 +134,7 @@ def _regular(source: Source) -> Source:
 
 
 def detector_for(options: dict[str, Any]) -> Any:
-    """The detector for `model_options`, and for ``--max-pixels --frames --strict`` if the command has them."""
+    """The detector for `model_options`, and ``--max-pixels --frames --strict`` if the command has them."""
     megapixels = options.get("max_pixels")
     return load_detector(
         options["model"],

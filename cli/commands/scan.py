@@ -23,6 +23,7 @@ from ..common import (
     ExitCode,
     ends_quietly,
     errors_for_people,
+    false_positives,
     model_options,
     progress_bar,
     result_cache,
@@ -364,8 +365,8 @@ def _summary(tally: _Tally, detector: Any, seconds: float) -> str:
         parts.append(f"{counts['accepted']} accepted")
     if counts["cached"]:
         parts.append(f"{counts['cached']} from the cache")
-    rate = detector.model.card.error_rates(detector.mode).get("false_positive_rate", {})
-    note = f"; about {rate['value']:.1%} of real images are called ai" if rate else ""
+    clause = false_positives(detector.model.card.error_rates(detector.mode))
+    note = f"; {clause}" if clause else ""
     plural = "" if images == 1 else "s"
     return (
         f"{images} image{plural}: {', '.join(parts)} ({seconds:.1f} s on {detector.device.name}, "

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from aidetect.detector.record import Record
 
-from ..common import visible
+from ..common import false_positives, visible
 from .writers import percent
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -60,9 +60,9 @@ def in_words(record: Record, header: dict[str, Any]) -> str:
     details = [percent(record.probability or 0.0), f"verdict {record.verdict}"]
     if (record.frames or 1) > 1:
         details.append(f"frame {record.frame} of {record.frames}")
-    rate = header["model"]["error_rates"].get("false_positive_rate")
-    if rate and record.verdict == "ai":
-        details.append(f"about {rate['value']:.1%} of real images are called ai")
+    clause = false_positives(header["model"]["error_rates"])
+    if clause and record.verdict == "ai":
+        details.append(clause)
     limit = ", but at or above --fail-on" if record.finding and record.verdict == "real" else ""
     return f"{says} ({'; '.join(details)}){limit}"
 

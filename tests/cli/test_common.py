@@ -64,3 +64,13 @@ def test_a_failed_text_file_leaves_the_old_one(tmp_path: Path) -> None:
 def test_where_no_file_can_be_made_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"cannot write .*: No such file"):
         atomic_file(tmp_path / "no" / "report.csv").__enter__()
+
+
+def test_false_positives_are_those_of_the_worst_condition() -> None:
+    mix, worst = {"value": 0.005, "n": 100}, {"condition": "smaller", "value": 0.0123, "n": 100}
+    assert common.false_positives({"false_positive_rate": mix, "false_positive_rate_at_most": worst}) == (
+        "about 1.2% of real images are called ai"
+    )
+    assert common.false_positives({"false_positive_rate": mix}) == "about 0.5% of real images are called ai"
+    assert common.false_positives({}) == ""
+    assert common.false_positives({"false_positive_rate": {"value": None, "n": 0}}) == ""
