@@ -3,8 +3,8 @@
     python benchmarks/demo_pictures.py folder
 
 Landscapes are drawn by plain code. Abstract pictures come from a convolutional network with random weights:
-it is built like a generator, but was never trained. A file that is no picture, and files with metadata for the
-examples of evidence, complete the set.
+it is built like a generator, but was never trained. A file that is no picture, and files with metadata for
+the examples of evidence, complete the set.
 """
 
 from __future__ import annotations

@@ -372,6 +372,39 @@ def accuracy_short() -> str:
     return "\n".join(lines)
 
 
+_FAMILIES = {
+    "dalle": "DALL-E",
+    "flux": "Flux",
+    "gan": "GANs",
+    "gpt": "GPT image",
+    "imagen": "Imagen and Nano Banana",
+    "midjourney": "Midjourney",
+    "qwen": "Qwen",
+    "stable_diffusion": "Stable Diffusion",
+    "wan": "Wan",
+}
+
+
+def weakest() -> str:
+    """For the list of limits: families found least often, and kinds of real pictures accused most often."""
+
+    def ranked(title: str, column: str, names: dict[str, str]) -> list[tuple[float, str]]:
+        head, _, *rows = tables(title)[0]
+        at = cells(head).index(column)
+        found = [(cells(row)[0], point(cells(row)[at])) for row in rows]
+        sure = [(name, value) for name, value in found if value != "-" and "*" not in value]
+        return sorted(
+            (float(value.rstrip(" %")), f"{names.get(name, name)} ({value})") for name, value in sure
+        )
+
+    least = [text for _, text in ranked("AI pictures by family", "recall", _FAMILIES)[:3]]
+    most = [text for _, text in reversed(ranked("By content", "called ai", {})[-2:])]
+    return (
+        f"- Called `ai` least often, after laundering: {', '.join(least)}.\n"
+        f"- Real pictures called `ai` most often, by content: {', '.join(most)}."
+    )
+
+
 def accuracy_of(mode: str) -> str:
     """All that the card states of a mode."""
     head = section(f"--views {mode}")[0].lstrip("# ")
@@ -422,6 +455,7 @@ def speeds() -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "accuracy-short": accuracy_short,
+    "weakest": weakest,
     "accuracy-standard": lambda: accuracy_of("standard"),
     "accuracy-fast": lambda: accuracy_of("fast"),
     "accuracy-families": lambda: accuracy_by("AI pictures by family"),
