@@ -2,9 +2,9 @@
 
     python benchmarks/demo_pictures.py folder
 
-Landscapes are drawn by plain code. Abstract pictures come from a convolutional network with random weights: it
-has the shape of a generator, but was never trained, so that it needs no weights and shows nothing. A broken file,
-and files with metadata for the examples of evidence, complete the set.
+Landscapes are drawn by plain code. Abstract pictures come from a convolutional network with random weights:
+it is built like a generator, but was never trained. A file that is no picture, and files with metadata for
+the examples of evidence, complete the set.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
-CAMERA_MAKE, CAMERA_MODEL, DESCRIPTION = 271, 272, 270
+MAKE, MODEL = 271, 272  # tags of EXIF
 
 
 def clouds(width: int, height: int, steepness: float, rng: np.random.Generator) -> np.ndarray:
@@ -34,7 +34,9 @@ def landscape(width: int, height: int, seed: int) -> Image.Image:
     picture = picture + 90 * (clouds(width, height, 1.3, rng)[:, :, None] - 0.5)
     across = np.linspace(0, 2 * np.pi, width)
     for row in range(5):
-        waves = (np.sin(across * rng.uniform(0.5, 2) * (n + 1) + rng.uniform(0, 7)) / (n + 1) for n in range(6))
+        waves = (
+            np.sin(across * rng.uniform(0.5, 2) * (n + 1) + rng.uniform(0, 7)) / (n + 1) for n in range(6)
+        )
         edge = height * (0.4 + 0.12 * row) + height * (0.09 - 0.01 * row) * sum(waves)
         ground = rng.uniform(20, 140, 3) * (1 - 0.1 * row) + 150 * (
             clouds(width, height, 0.85, rng)[:, :, None] - 0.5
@@ -78,21 +80,6 @@ def pattern(size: int, seed: int, depth: int = 6, width: int = 24) -> Image.Imag
     return Image.fromarray((255 * colours).astype(np.uint8))
 
 
-def diagram(width: int, height: int, seed: int) -> Image.Image:
-    """Boxes joined by lines on white, as in a presentation."""
-    rng = np.random.default_rng(seed)
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
-    places = [(int(x), int(y)) for x, y in rng.uniform((20, 20), (width - 90, height - 60), (6, 2))]
-    for start, end in zip(places, places[1:], strict=False):
-        draw.line((start[0] + 30, start[1] + 15, end[0] + 30, end[1] + 15), fill="grey", width=2)
-    for x, y in places:
-        colour = tuple(int(c) for c in rng.integers(100, 230, 3))
-        draw.rounded_rectangle((x, y, x + 70, y + 36), 6, fill=colour, outline="black")
-        draw.text((x + 10, y + 10), "step", fill="black")
-    return picture
-
-
 def write(folder: Path) -> None:
     """Write all pictures into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +95,7 @@ def write_claims(folder: Path) -> None:
     """Write pictures whose metadata claim something, into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     camera = Image.Exif()
-    camera[CAMERA_MAKE], camera[CAMERA_MODEL] = "Canon", "Canon EOS R5"
+    camera[MAKE], camera[MODEL] = "Canon", "Canon EOS R5"
     abstract(256, 2).save(folder / "camera.jpg", quality=95, exif=camera)
     settings = PngImagePlugin.PngInfo()
     settings.add_text(

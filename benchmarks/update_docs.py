@@ -5,15 +5,16 @@
 
 Four kinds of blocks are looked after:
 
-- ```console: lines after `$` are commands. They are run in a folder with the pictures of demo_pictures.py, one
-  folder a page, and what they print must be what the page shows.
+- ```console: lines after `$` are commands. They are run in a folder with the pictures of demo_pictures.py,
+  one folder a page, and what they print must be what the page shows.
 - ```sh: commands whose output is not shown. They are run and must not fail.
 - ```python: run, and must not fail.
 - `<!-- generated: NAME -->` to `<!-- end -->`: a table or sentences that a function here makes of the shipped
   model's card.
 
-A block of commands after `<!-- example -->` (or `<!-- example: why, when, on what machine -->`) is not run; its
-options must exist all the same. Times, hashes and dates may differ, and scores in their last digits (`alike`).
+A block of commands after `<!-- example -->` (or `<!-- example: why, when, on what machine -->`) is not run;
+its options must exist all the same. Times, hashes and dates may differ, and scores in their last digits
+(`alike`).
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ from pathlib import Path
 from unittest import mock
 
 import click
-from click.testing import CliRunner
-
 import demo_pictures  # in this folder
+from click.testing import CliRunner
 
 from aidetect.cli.main import main
 from aidetect.detector.models.model import DEFAULT_MODEL, load_model, read_model_card
@@ -240,7 +240,7 @@ def undocumented(command: str) -> str | None:
 
 
 def _parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:
-    context = click.Context(command, parent=parent, info_name=words[0])
+    context = click.Context(command, parent=parent, info_name=words[0], **command.context_settings)
     _, rest, _ = command.make_parser(context).parse_args(words[1:])
     if isinstance(command, click.Group) and rest:
         inner = command.get_command(context, rest[0])
@@ -269,7 +269,7 @@ _NUMBER = re.compile(r"[-+]?\d+\.\d+(?:e[-+]\d+)?(?: ?%)?")
 
 
 def alike(shown: str, printed: str) -> bool:
-    """Whether a text says what a command prints, but for what differs from run to run and machine to machine."""
+    """Whether a text says what a command prints, but for what differs from run to run or by machine."""
     for pattern, mask in _VOLATILE:
         shown, printed = pattern.sub(mask, shown), pattern.sub(mask, printed)
     if _NUMBER.sub("", shown).split() != _NUMBER.sub("", printed).split():
@@ -339,14 +339,12 @@ def cells(line: str) -> list[str]:
 def rates(mode: str = "standard") -> dict[str, dict[str, str]]:
     """The card's first table of a mode: column to cell, by condition."""
     head, _, *rows = tables(f"--views {mode}")[0]
-    return {
-        cells(row)[0].split()[0]: dict(zip(cells(head), cells(row), strict=True)) for row in rows
-    }
+    return {cells(row)[0].split()[0]: dict(zip(cells(head), cells(row), strict=True)) for row in rows}
 
 
 def point(cell: str) -> str:
     """A rate without its interval."""
-    return cell.split(" (")[0]
+    return cell.split(" (", maxsplit=1)[0]
 
 
 _CONDITIONS = {
@@ -367,11 +365,44 @@ def accuracy_short() -> str:
     mix = found["mix"]
     lines += [
         "",
-        f"After laundering, {point(mix['recall'])} of AI pictures are called `ai`, and {point(mix['reals called ai'])} "
-        f"of real pictures are called `ai` by mistake.",
+        f"After laundering, {point(mix['recall'])} of AI pictures are called `ai`, and "
+        f"{point(mix['reals called ai'])} of real pictures are called `ai` by mistake.",
         f"{point(mix['AI called real'])} of AI pictures are called `real`; the others are `uncertain`.",
     ]
     return "\n".join(lines)
+
+
+_FAMILIES = {
+    "dalle": "DALL-E",
+    "flux": "Flux",
+    "gan": "GANs",
+    "gpt": "GPT image",
+    "imagen": "Imagen and Nano Banana",
+    "midjourney": "Midjourney",
+    "qwen": "Qwen",
+    "stable_diffusion": "Stable Diffusion",
+    "wan": "Wan",
+}
+
+
+def weakest() -> str:
+    """For the list of limits: families found least often, and kinds of real pictures accused most often."""
+
+    def ranked(title: str, column: str, names: dict[str, str]) -> list[tuple[float, str]]:
+        head, _, *rows = tables(title)[0]
+        at = cells(head).index(column)
+        found = [(cells(row)[0], point(cells(row)[at])) for row in rows]
+        sure = [(name, value) for name, value in found if value != "-" and "*" not in value]
+        return sorted(
+            (float(value.rstrip(" %")), f"{names.get(name, name)} ({value})") for name, value in sure
+        )
+
+    least = [text for _, text in ranked("AI pictures by family", "recall", _FAMILIES)[:3]]
+    most = [text for _, text in reversed(ranked("By content", "called ai", {})[-2:])]
+    return (
+        f"- Called `ai` least often, after laundering: {', '.join(least)}.\n"
+        f"- Real pictures called `ai` most often, by content: {', '.join(most)}."
+    )
 
 
 def accuracy_of(mode: str) -> str:
@@ -424,6 +455,7 @@ def speeds() -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "accuracy-short": accuracy_short,
+    "weakest": weakest,
     "accuracy-standard": lambda: accuracy_of("standard"),
     "accuracy-fast": lambda: accuracy_of("fast"),
     "accuracy-families": lambda: accuracy_by("AI pictures by family"),
@@ -533,7 +565,9 @@ def update(path: Path, session: Session) -> list[str]:
 def check(path: Path, session: Session) -> list[str]:
     """What is out of date in a page."""
     text = path.read_text(encoding="utf-8")
-    found = [f"{sentence}\n{printed}".rstrip() for b in blocks(path) for sentence, printed in problems(b, session)]
+    found = [
+        f"{sentence}\n{printed}".rstrip() for b in blocks(path) for sentence, printed in problems(b, session)
+    ]
     if regenerated(text) != text:
         found.append(f"{path.relative_to(ROOT)}: a generated part is out of date")
     return found
@@ -548,7 +582,7 @@ def check_picture(session: Session) -> list[str]:
 
 
 def draw_pictures(session: Session) -> None:
-    """Draw the picture of the terminal anew, and with Chromium, where it is installed, that of the HTML report."""
+    """Draw the picture of the terminal anew, and, where Chromium is installed, that of the HTML report."""
     output, _ = session.run(PICTURE_COMMAND, colour=True)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(terminal_picture(PICTURE_COMMAND, output), encoding="utf-8")
@@ -557,9 +591,9 @@ def draw_pictures(session: Session) -> None:
         print(f"no Chromium: {REPORT_PICTURE.relative_to(ROOT)} is as it was")
         return
     session.run("aidetect scan ./folder -o report.html -q")
-    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,1000"]
     page = (session.folder / "report.html").as_uri()
-    subprocess.run([chromium, *options, f"--screenshot={REPORT_PICTURE}", page], check=True, capture_output=True)
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,1000", page]
+    subprocess.run([chromium, *options, f"--screenshot={REPORT_PICTURE}"], check=True, capture_output=True)
 
 
 if __name__ == "__main__":

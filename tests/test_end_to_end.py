@@ -187,10 +187,10 @@ def test_a_first_result_comes_soon(pictures: Path) -> None:
     assert time.perf_counter() - start < 60  # generous: the machine may be busy; benchmarks/ measures
 
 
-def test_the_readme_tables_are_the_model_cards() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_tables_of_accuracy_are_the_model_cards() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "accuracy.md").read_text(encoding="utf-8")
     card = aidetect("models", "card").stdout.decode()
-    section = readme.split("## How it works", 1)[1].split("## Speed", 1)[0]
+    section = page.split("## The default", 1)[1].split("## What these numbers do not say", 1)[0]
     rows = [line for line in section.splitlines() if line.startswith(("|", "Mean of the"))]
     assert len(rows) > 10
     assert set(rows) <= set(card.splitlines())

@@ -78,8 +78,8 @@ def test_an_empty_selection_is_still_valid_json(run: Any, folder: Path) -> None:
     assert report["counts"]["images"] == 1
 
 
-def test_every_field_of_the_schema_is_described_in_the_readme() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_every_field_of_the_schema_is_described_in_the_docs() -> None:
+    readme = (Path(__file__).parents[2] / "docs" / "output.md").read_text(encoding="utf-8")
     record = json.loads(schema_text())["$defs"]["record"]["properties"]
     for name, part in record.items():
         assert f"`{name}" in readme or f".{name}`" in readme, name
@@ -318,10 +318,12 @@ def test_version() -> None:
     assert version() in CliRunner().invoke(main, ["--version"]).stdout
 
 
-def test_every_option_in_the_readme_exists() -> None:
+def test_every_option_in_the_readme_and_the_docs_exists() -> None:
     import re
 
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    readme = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     known = set()
     from aidetect.cli.main import _COMMANDS
 
