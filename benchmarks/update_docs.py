@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "scan.svg"
 PICTURE_COMMAND = "aidetect scan ./folder"
 REPORT_PICTURE = ROOT / "docs" / "images" / "report.png"
+WIDTH = 97  # of the terminal in the picture, in characters
 # What a score may differ by from machine to machine, as printed: percent, and logits.
 PERCENT, LOGIT = 1.0, 0.06
 FAILED = (2, 5)  # exit codes: usage, model
@@ -504,9 +505,8 @@ def terminal_picture(command: str, output: str) -> str:
     from rich.text import Text
 
     text = Text.from_ansi(f"$ {command}\n{output.rstrip()}")
-    width = max(len(line) for line in text.plain.splitlines()) + 1
-    console = Console(record=True, width=width, height=50, file=io.StringIO(), force_terminal=True)
-    console.print(text, soft_wrap=True)
+    console = Console(record=True, width=WIDTH, height=50, file=io.StringIO(), force_terminal=True)
+    console.print(text)
     given = {"command": escape(command), "plain": escape(text.plain)}
     template = _SVG.replace("{command}", given["command"]).replace(
         "{plain}", given["plain"].replace("{", "{{").replace("}", "}}")
