@@ -237,7 +237,8 @@ def _lines(findings: _Findings) -> Iterator[str]:
     yield from _error_rates(findings)
     yield ""
     for warning in record.warnings:
-        yield from _wrapped(f"Caution, {warning}")
+        slug, _, text = warning.partition(": ")
+        yield from _wrapped(f"Warning ({slug}): {text}")
     yield from _wrapped(
         "A probability is not proof: neither that the image is AI-generated, nor that it is authentic.", ""
     )
