@@ -103,8 +103,8 @@ def read_manifest(data: bytes, metadata: Metadata, trust_list: str | None = None
         reader's word), ``findings`` (a sentence for each problem), ``problems`` (their codes),
         ``ingredient_problems`` (codes of the pictures that this one was made from), ``generator``,
         ``signer``, ``source_types``, ``actions`` and ``agents`` (of all manifests in the store, the
-        picture's own first). If not, ``reason`` (``not installed``, or what went wrong) and the ``source_types`` that the
-        manifest's bytes name.
+        picture's own first). If not, ``reason`` (``not installed``, or what went wrong) and the
+        ``source_types`` that the manifest's bytes name.
     """
     unread: dict[str, Any] = {"checked": False}
     names = (match.decode() for match in _SOURCE_TYPE.findall(metadata.manifest))

@@ -321,7 +321,7 @@ _NAMES = tuple(
         ("Adobe Firefly", r"\badobe[ _]?firefly\b|\bfirefly (?:image|vector)\b"),
         (
             "Google AI",
-            r"\b(?:made|edited|created) with google ai\b|\bwith google ai\b|\bgoogle gemini\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b",
+            r"\bwith google ai\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b",
         ),
         ("Meta AI", r"\bmeta ai\b|\bimagined? with (?:meta )?ai\b"),
         ("Bing Image Creator", r"\bbing image creator\b|\bimage creator from\b|\bmicrosoft designer\b"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
@@ -145,34 +146,91 @@ def riff_missing(data: bytes) -> int:
     return max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))
 
 
-def webp_picture(data: bytes) -> tuple[bytes, bytes, int]:
-    """The coded picture in a still WebP.
+@dataclass(frozen=True)
+class WebpPicture:
+    """The coded picture of a still WebP: its chunk's name, what there is of it, its size, and its alpha."""
 
-    Returns:
-        The name of its chunk, what there is of the chunk's data, and the pixels that it says it has; empty
-        and 0 when it holds none.
-    """
-    at = 12
+    name: bytes
+    body: bytes
+    width: int
+    height: int
+    alpha: bytes
+
+    def continued(self, filler: bytes) -> bytes:
+        """Its chunks, alpha first, with the coded data followed by a filler."""
+        alpha = _chunk(b"ALPH", self.alpha) if self.alpha else b""
+        return alpha + _chunk(self.name, self.body + filler)
+
+    def file(self, filler: bytes) -> bytes:
+        """A WebP of this picture alone."""
+        head = b""
+        if self.alpha:
+            size = (self.width - 1).to_bytes(3, "little") + (self.height - 1).to_bytes(3, "little")
+            head = _chunk(b"VP8X", b"\x10\0\0\0" + size)
+        return _riff(head + self.continued(filler))
+
+
+def webp_picture(data: bytes) -> WebpPicture | None:
+    """The coded picture in a still WebP; ``None`` when it holds none."""
+    at, alpha = 12, b""
     for _ in range(100):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body = data[at + 8 : at + 8 + length]
         if name == b"VP8 " and len(body) >= 10:
             width, height = (int.from_bytes(body[place : place + 2], "little") & 0x3FFF for place in (6, 8))
-            return name, body, width * height
+            return WebpPicture(name, body, max(1, width), max(1, height), alpha)
         if name == b"VP8L" and len(body) >= 5:
             bits = int.from_bytes(body[1:5], "little")
-            return name, body, ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1)
-        if name not in (b"VP8X", b"ICCP", b"ALPH", b"EXIF", b"XMP "):
+            return WebpPicture(name, body, (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, b"")
+        if name == b"ALPH" and len(body) == length:
+            alpha = body
+        elif name not in (b"VP8X", b"ICCP", b"EXIF", b"XMP "):
             break
         at += 8 + length + length % 2
-    return b"", b"", 0
+    return None
 
 
-def webp_with(name: bytes, body: bytes) -> bytes:
-    """A still WebP of one chunk."""
-    body += bytes(len(body) % 2)
-    riff = b"WEBP" + name + len(body).to_bytes(4, "little") + body
-    return b"RIFF" + len(riff).to_bytes(4, "little") + riff
+def webp_frames(data: bytes) -> tuple[bytes, list[bytes]]:
+    """An animated WebP in parts.
+
+    Returns:
+        What comes before its frames, and the frames' chunks: the last may be cut off.
+    """
+    at, head, frames = 12, b"", []
+    for _ in range(100_000):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + length + length % 2
+        if name == b"ANMF":
+            frames.append(data[at:end])
+        elif name in (b"VP8X", b"ANIM", b"ICCP") and not frames:
+            head += data[at:end]
+        elif not frames or len(name) < 4:
+            break
+        at = end
+    return head, frames
+
+
+def webp_animation(head: bytes, frames: list[bytes], last: bytes) -> bytes:
+    """An animated WebP of its parts (see `webp_frames`), with new chunks for the last frame's picture."""
+    return _riff(head + b"".join(frames[:-1]) + _chunk(b"ANMF", frames[-1][8:24] + last))
+
+
+def webp_of_frames(head: bytes, frames: list[bytes]) -> bytes:
+    """An animated WebP of its parts (see `webp_frames`)."""
+    return _riff(head + b"".join(frames))
+
+
+def webp_still(frame: bytes) -> bytes:
+    """A frame's picture as a WebP of its own, to be read by `webp_picture`."""
+    return _riff(frame[24:])
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
+
+
+def _riff(chunks: bytes) -> bytes:
+    return b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WEBP" + chunks
 
 
 # Codings of pictures in HEIF files, by the type of their items, that HEVC decoders cannot read.

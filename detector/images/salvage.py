@@ -15,7 +15,17 @@ import numpy as np
 from PIL import Image
 
 from .animation import evenly_spaced
-from .containers import PNG, jpeg_scans, png_renumbered, webp_picture, webp_with
+from .containers import (
+    PNG,
+    WebpPicture,
+    jpeg_scans,
+    png_renumbered,
+    webp_animation,
+    webp_frames,
+    webp_of_frames,
+    webp_picture,
+    webp_still,
+)
 
 # Below this share of its rows a picture is not judged.
 LEAST = 0.1
@@ -28,6 +38,7 @@ _FILLED_PIXELS, _LONGEST_FILLER = 200_000_000, 64 * 2**20
 _EOI = b"\xff\xd9"
 
 Open = Callable[[bytes], Image.Image]
+Walk = Callable[[Image.Image], int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +88,7 @@ class Extent:
         return np.ascontiguousarray(samples[:: self.step, :: self.step][self.upper : self.lower])
 
 
-def parts(data: bytes, opened: Open, walk: Callable[[Image.Image], int], wanted: int) -> Iterator[Part]:
+def parts(data: bytes, opened: Open, walk: Walk, wanted: int) -> Iterator[Part]:
     """Frames of a damaged file: whole ones, then the one in which the damage lies.
 
     Args:
@@ -92,7 +103,7 @@ def parts(data: bytes, opened: Open, walk: Callable[[Image.Image], int], wanted:
     if data.startswith(b"\xff\xd8\xff"):
         yield _jpeg(data, opened)
     elif data[8:12] == b"WEBP":
-        yield _webp(data, opened)
+        yield from _webp(data, opened, walk, wanted)
     else:
         yield from _walked(png_renumbered(data) if data.startswith(PNG) else data, opened, walk, wanted)
 
@@ -126,27 +137,46 @@ def _jpeg(data: bytes, opened: Open) -> Part:
     return _filled_twice(data, opened, 0)
 
 
-def _webp(data: bytes, opened: Open) -> Part:
-    name, body, pixels = webp_picture(data)
-    fillers = min(_FILLERS, max(4, _FILLED_PIXELS // max(1, pixels)))
+def _webp(data: bytes, opened: Open, walk: Walk, wanted: int) -> Iterator[Part]:
+    head, frames = webp_frames(data)
+    if not frames:
+        picture = webp_picture(data)
+        if picture is not None:
+            yield _continued_twice(map(picture.file, _fillers(picture)), opened)
+        return
+    last = frames[-1]
+    cut = len(last) < 8 + int.from_bytes(last[4:8], "little")
+    sound = frames[:-1] if cut else frames
+    whole = 0
+    if sound:
+        animation = webp_of_frames(head, sound)
+        whole, _ = _whole_frames(opened(animation), walk)
+        yield from _chosen(animation, opened, whole, wanted, min(whole + 1, len(frames)))
+    picture = webp_picture(webp_still(frames[whole])) if whole < len(frames) else None
+    if picture is not None:
+        upto = frames[: whole + 1]
+        files = (webp_animation(head, upto, picture.continued(filler)) for filler in _fillers(picture))
+        yield _continued_twice(files, opened, whole)
+
+
+def _fillers(picture: WebpPicture) -> Iterator[bytes]:
+    """Different bytes to follow a picture's coded data, enough for the rest of it."""
+    pixels = picture.width * picture.height
     # A picture takes at most so many bytes; what is too much does no harm.
     room = min(2 * pixels, _LONGEST_FILLER) + 4096
-
-    def files() -> Iterator[bytes]:
-        for byte in range(fillers if name else 0):
-            filler = bytes([(byte * 0x55) & 0xFF, byte]) * (room // 2)
-            yield webp_with(name, body + filler)
-
-    return _continued_twice(files(), opened)
+    for byte in range(min(_FILLERS, max(4, _FILLED_PIXELS // pixels))):
+        yield bytes([(byte * 0x55) & 0xFF, byte]) * (room // 2)
 
 
-def _continued_twice(files: Iterator[bytes], opened: Open) -> Part:
+def _continued_twice(files: Iterator[bytes], opened: Open, index: int = 0) -> Part:
     """The frame that two continuations of a file's data show, the first two that decode."""
     loaded: list[Image.Image] = []
     last: Exception = ValueError("the data cannot be decoded")
     for file in files:
         try:
             image = opened(file)
+            if index:
+                image.seek(index)
             image.load()
         except Exception as error:
             last = error
@@ -154,27 +184,31 @@ def _continued_twice(files: Iterator[bytes], opened: Open) -> Part:
         loaded.append(image)
         if len(loaded) == 2:
             first, second = (np.asarray(image) for image in loaded)
-            return Part(0, 1, loaded[0], _agreeing(first, second))
+            return Part(index, index + 1, loaded[0], _agreeing(first, second))
     raise last
 
 
-def _walked(data: bytes, opened: Open, walk: Callable[[Image.Image], int], wanted: int) -> Iterator[Part]:
+def _walked(data: bytes, opened: Open, walk: Walk, wanted: int) -> Iterator[Part]:
     """Whole frames, evenly spaced, then the one in which the damage lies."""
-    image = opened(data)
-    whole, ended = _whole_frames(image, walk(image))
-    image = opened(data)
-    count = whole if ended else whole + 1
-    for index in evenly_spaced(whole, wanted) if whole else []:
-        if index:
-            image.seek(index)
-        yield Part(index, count, image, None)
+    whole, ended = _whole_frames(opened(data), walk)
+    yield from _chosen(data, opened, whole, wanted, whole if ended else whole + 1)
     if not ended:
         yield _filled_twice(data, opened, whole)
 
 
-def _whole_frames(image: Image.Image, walk: int) -> tuple[int, bool]:
+def _chosen(data: bytes, opened: Open, whole: int, wanted: int, count: int) -> Iterator[Part]:
+    """At most ``wanted`` of the first frames, which are whole."""
+    image = opened(data)
+    for index in evenly_spaced(whole, wanted) if whole else []:
+        if index:
+            image.seek(index)
+        yield Part(index, count, image, None)
+
+
+def _whole_frames(image: Image.Image, walk: Walk) -> tuple[int, bool]:
     """How many frames can be decoded whole, and whether there are no more to try."""
-    for index in range(walk):
+    most = walk(image)
+    for index in range(most):
         try:
             if index:
                 image.seek(index)
@@ -186,7 +220,7 @@ def _whole_frames(image: Image.Image, walk: int) -> tuple[int, bool]:
             return index, False
         if not getattr(image, "is_animated", False):
             return index + 1, True
-    return walk, True
+    return most, True
 
 
 def _filled_twice(data: bytes, opened: Open, index: int) -> Part:

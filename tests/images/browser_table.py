@@ -1,4 +1,4 @@
-"""Print, as a Markdown table, what Chromium shows of damaged files and what is judged of them.
+"""Print, as Markdown tables, how many rows Chromium shows of damaged files, and how many are judged.
 
 python tests/images/browser_table.py
 """
@@ -22,25 +22,35 @@ def judged(data: bytes) -> str:
     notes: list[str] = []
     try:
         found = list(decode(data, notes=notes))
-    except InputError as error:
-        return f"error: {error.kind}"
+    except InputError:
+        return "error"
     if len(found) > 1:
-        return f"{len(found)} frames, {found[-1].height} rows of the last"
+        return f"{len(found)} frames, {found[-1].height} of the last"
     step = damage.WIDTH // found[0].width
-    return f"{found[0].height} rows" + (f" at 1/{step} of the size" if step > 1 else "")
+    return f"{found[0].height}" + (f" at 1/{step} size" if step > 1 else "")
+
+
+def cell(data: bytes, seen: browser.Shown) -> str:
+    """Rows that the browser shows, and rows that are judged."""
+    return f"{seen.rows if seen.width else 'refused'} / {judged(data)}"
 
 
 def main() -> None:
-    """Print the table."""
+    """Print two tables: of cut files, and of files damaged otherwise."""
     assert browser.BROWSER, "no chromium or google-chrome on the PATH"
     files = damage.damaged_files()
     shown = browser.shown(files, browser.BROWSER, damage.WIDTH, damage.HEIGHT)
-    print(f"| file ({damage.WIDTH}x{damage.HEIGHT}) | Chromium shows | aidetect judges |")
-    print("|---|---|---|")
-    for name, data in files.items():
-        seen = shown[name]
-        rows = f"{seen.rows} rows" if seen.rows else "nothing"
-        print(f"| {name} | {rows if seen.width else 'a broken image'} | {judged(data)} |")
+    ends = [f"{cut} bytes off" for cut in damage.CUTS] + [f"{share:.0%} kept" for share in damage.SHARES]
+    cut = {f"{kind}, {end}" for kind in damage.whole_files() for end in ends}
+    print(f"| {damage.WIDTH}x{damage.HEIGHT} | {' | '.join(ends)} |")
+    print(f"|---{'|---' * len(ends)}|")
+    for kind in damage.whole_files():
+        cells = (cell(files[f"{kind}, {end}"], shown[f"{kind}, {end}"]) for end in ends)
+        print(f"| {kind} | {' | '.join(cells)} |")
+    print("\n| damaged otherwise | Chromium / aidetect |\n|---|---|")
+    for name in files:
+        if name not in cut:
+            print(f"| {name} | {cell(files[name], shown[name])} |")
 
 
 if __name__ == "__main__":
