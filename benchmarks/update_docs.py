@@ -351,12 +351,13 @@ def point(cell: str) -> str:
 _CONDITIONS = {
     "clean": "as they are",
     "mix": "laundered: scaled, cropped, compressed again",
+    "half-jpeg-80": "half as large, saved as JPEG 80",
     "rework": "reworked: sharpened, tinted, photographed from a screen, ...",
 }
 
 
 def accuracy_short() -> str:
-    """For README: three rows, two sentences."""
+    """For README: four rows, two sentences."""
     found = rates()
     lines = ["| pictures | AI called `ai` | real called `ai` | AI called `real` |", "|---|---|---|---|"]
     for name, words in _CONDITIONS.items():
@@ -375,12 +376,15 @@ def accuracy_short() -> str:
 
 _FAMILIES = {
     "dalle": "DALL-E",
+    "cogview": "CogView",
     "flux": "Flux",
     "gan": "GANs",
     "gpt": "GPT image",
     "imagen": "Imagen and Nano Banana",
+    "hunyuan": "Hunyuan",
     "midjourney": "Midjourney",
     "qwen": "Qwen",
+    "seedream": "Seedream",
     "stable_diffusion": "Stable Diffusion",
     "wan": "Wan",
 }

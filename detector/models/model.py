@@ -21,7 +21,7 @@ from .probe import Calibration, FamilyProbe, Probe, calibration_from, load_famil
 from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card, read_tower_card
 
 MODEL_CARD = "model.json"
-DEFAULT_MODEL = "aidetect-1"
+DEFAULT_MODEL = "aidetect-2"
 MODES = ("fast", "standard", "thorough")
 CARD_SCHEMA = 1
 

@@ -174,12 +174,12 @@ def _ridge(
     rows = np.flatnonzero(share)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        root = np.sqrt(share[block]).astype(np.float32)
-        phi = np.ones((len(block), m + 1), np.float32)
+        root = np.sqrt(share[block])
+        phi = np.ones((len(block), m + 1))  # float64: with products in float32 the solution is noise
         phi[:, :m] = near[block]
         phi *= root[:, None]
-        gram += phi.T @ phi  # products in float32, sums of blocks in float64: twice as fast, and as good
-        right += phi.T @ (root * target[block].astype(np.float32))
+        gram += phi.T @ phi
+        right += phi.T @ (root * target[block])
     gram[:m, :m] += penalty
     gram[np.diag_indices(m + 1)] += 1e-6 * gram.diagonal().mean()
     solved = np.linalg.solve(gram, right)
