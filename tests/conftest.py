@@ -135,6 +135,8 @@ def encode(picture: np.ndarray | Image.Image, format: str = "PNG", **options: An
         import pillow_heif
 
         pillow_heif.register_heif_opener(thumbnails=False)
+    if format == "JXL":
+        import pillow_jxl  # noqa: F401  (it registers itself)
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     buffer = io.BytesIO()
     image.save(buffer, format, **options)

@@ -117,6 +117,8 @@ def _register() -> tuple[str, ...]:
     """Load Pillow's plug-ins (and HEIF's, when installed) once; return the formats we accept."""
     # What Pillow logs of a file is said by the error that it raises; unheard, it would go to stderr.
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+    # Once for the process: what `catch_warnings` changes is restored by whichever thread ends first.
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|pillow_jxl)\b")
     Image.init()
     with contextlib.suppress(ImportError):
         import pillow_jxl  # noqa: F401  (it registers itself)
@@ -175,17 +177,15 @@ def decode(
     job = _Job(cleaned(data), png_transparency(data), formats, max_pixels, frames, notes)
     done: set[int] = set()
     complaints: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = _listening(_whole(job), complaints)
-        try:
-            for pixels in whole:
-                done.add(pixels.frame)
-                yield pixels
-        except InputError as error:
-            if strict or error.kind not in ("truncated", "damaged"):
-                raise
-            yield from _listening(_as_far_as_it_goes(job, error, done), complaints)
+    whole = _listening(_whole(job), complaints)
+    try:
+        for pixels in whole:
+            done.add(pixels.frame)
+            yield pixels
+    except InputError as error:
+        if strict or error.kind not in ("truncated", "damaged"):
+            raise
+        yield from _listening(_as_far_as_it_goes(job, error, done), complaints)
     notes += [f"tiff: {text}" for text in dict.fromkeys(complaints)]
 
 
@@ -294,10 +294,8 @@ def size(data: bytes) -> int:
         width, height = jxl_size(data)
         return width * height
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_register()) as image:
-                return int(image.width * image.height)
+        with Image.open(io.BytesIO(data), formats=_register()) as image:
+            return int(image.width * image.height)
     except Image.DecompressionBombError:
         return 2 * (Image.MAX_IMAGE_PIXELS or 0)
     except Exception:  # the header is hostile input; decode() will say what is wrong

@@ -61,7 +61,7 @@ class Recipe:
     laundered_whole: float = 0.5
     laundered_native: float = 0.45
     false_positive_rate: float = 0.01
-    sure: float = 0.75
+    sure: float = 0.5
     miss_rate: float = 0.1
     seed: int = 0
 

@@ -28,6 +28,7 @@ WHOLE: dict[str, tuple[str, dict[str, Any]]] = {
     "tiff lzw": ("TIFF", {"compression": "tiff_lzw"}),
     "jpeg 2000": ("JPEG2000", {}),
     "heic": ("HEIF", {"quality": 80}),
+    "jpeg xl": ("JXL", {}),
 }
 CUTS = (1, 2, 100)  # bytes off the end
 SHARES = (0.95, 0.75, 0.5, 0.25, 0.05)  # of the file kept

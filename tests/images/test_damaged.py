@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from aidetect.detector.images.pixels import Pixels, decode
 WHOLE = damage.whole_files()
 DAMAGED = damage.damaged_files()
 # Kinds of which Pillow's decoders give all or nothing.
-ALL_OR_NOTHING = ("avif", "jpeg 2000", "heic", "tiff lzw")
+ALL_OR_NOTHING = ("avif", "jpeg 2000", "heic", "tiff lzw", "jpeg xl")
+# Chromium shows a part of these, which the decoder here cannot give: they are errors, and never called real.
+SHOWN_BUT_REFUSED = ("jpeg xl",)
 
 
 def tried(data: bytes, **options: Any) -> tuple[list[Pixels], list[str], InputError | None]:
@@ -174,6 +178,26 @@ def test_alpha_of_a_cut_file_is_kept(format: str, cut: int) -> None:
     assert np.array_equal(part.alpha, grey[: part.height])
 
 
+def test_decoding_side_by_side_says_nothing_on_standard_error(tmp_path: Path) -> None:
+    # Pillow warns of such a tag. Warnings silenced for one picture must not come back with another's end.
+    page = Image.fromarray(damage.PICTURE)
+    data = encode(page, "TIFF", save_all=True, append_images=[page])
+    entry = struct.pack("<HHI", 278, 4, 1)
+    at = data.rindex(entry) if entry in data else data.rindex(struct.pack("<HHI", 278, 3, 1))
+    data = data[:at] + struct.pack("<HHII", 37663, 2, 2**20, 2**28) + data[at + 12 :]
+    (tmp_path / "bad.tif").write_bytes(data)
+    code = (
+        "import sys, pathlib\n"
+        "from aidetect.detector.images.pixels import decode\n"
+        "data = pathlib.Path(sys.argv[1]).read_bytes()\n"
+        "first, second = decode(data), decode(data)\n"
+        "next(first), next(second), first.close()\n"
+        "assert len(list(second)) == 1\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "bad.tif")]
+    assert subprocess.run(command, capture_output=True, check=True).stderr == b""
+
+
 # --- records ----------------------------------------------------------------------------------------
 
 
@@ -233,7 +257,9 @@ def test_what_a_browser_shows_is_judged(in_browser: dict[str, browser.Shown]) ->
     for name, shown in in_browser.items():
         found, _, error = tried(DAMAGED[name])
         # Within a block row of the limit either may be right.
-        if shown.rows >= salvage.LEAST * damage.HEIGHT + 16 and error is not None:
+        if kind_of(name) in SHOWN_BUT_REFUSED:
+            assert error is not None, name
+        elif shown.rows >= salvage.LEAST * damage.HEIGHT + 16 and error is not None:
             missed.append((name, shown.rows, str(error)))
         if found and shown.rows and found[0].width == damage.WIDTH and len(found) == 1:
             # No more is judged than is seen, but for what the browser's decoder holds back at the end.
@@ -242,7 +268,7 @@ def test_what_a_browser_shows_is_judged(in_browser: dict[str, browser.Shown]) ->
 
 
 def test_the_browser_saw_pictures(in_browser: dict[str, browser.Shown]) -> None:
-    for kind in ("jpeg", "png", "gif", "bmp", "webp"):
+    for kind in ("jpeg", "png", "gif", "bmp"):
         assert in_browser[f"{kind}, 95% kept"].rows > 0.8 * damage.HEIGHT
 
 
