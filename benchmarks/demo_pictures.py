@@ -83,7 +83,7 @@ def pattern(size: int, seed: int, depth: int = 6, width: int = 24) -> Image.Imag
 def write(folder: Path) -> None:
     """Write all pictures into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    abstract(256, 2).save(folder / "abstract-1.png")
+    abstract(256, 6).save(folder / "abstract-1.png")
     abstract(256, 5).save(folder / "abstract-2.jpg", quality=95)
     landscape(320, 240, 3).save(folder / "hills.jpg", quality=92)
     landscape(240, 320, 8).save(folder / "valley.png")
@@ -96,7 +96,7 @@ def write_claims(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     camera = Image.Exif()
     camera[MAKE], camera[MODEL] = "Canon", "Canon EOS R5"
-    abstract(256, 2).save(folder / "camera.jpg", quality=95, exif=camera)
+    abstract(256, 6).save(folder / "camera.jpg", quality=95, exif=camera)
     settings = PngImagePlugin.PngInfo()
     settings.add_text(
         "parameters", "hills at dawn\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 320x240"
