@@ -166,7 +166,7 @@ def test_the_shipped_error_rates_are_counted_again() -> None:
     auc = card.error_rates("standard")["auc"]
     assert f"{auc:.3f}" in told.split("Ranking and calibration", 1)[1]
     stated = card.error_rates("standard")["by_group"]
-    groups = told.split("95 % intervals with other groups of pictures", 1)[1].split("AI by family", 1)[0]
+    groups = told.split("95 % intervals from a bootstrap over groups", 1)[1].split("AI by family", 1)[0]
     row = next(line for line in groups.splitlines() if line.startswith("mix ")).split()
     assert [int(n) for n in row[1:3]] == [stated["groups"]["ai"], stated["groups"]["real"]]
     assert row[3] == f"{stated['auc']['low']:.3f}-{stated['auc']['high']:.3f}"
