@@ -114,7 +114,7 @@ def test_prove_notices_a_difference(pictures: Path, monkeypatch: pytest.MonkeyPa
     other[0, 0, 0] ^= 1
     buffer = io.BytesIO()
     Image.fromarray(other).save(buffer, "PNG")
-    monkeypatch.setattr(proof, "repacked", lambda rgb: {"one bit changed": buffer.getvalue()})
+    monkeypatch.setattr(proof, "repacked", lambda rgb, alpha: {"one bit changed": buffer.getvalue()})
     detector = Detector.load(device="cpu", mode="fast", frames=1)
     copies = {c.name: c for c in proof.prove(detector, (pictures / "drawn.png").read_bytes())}
     assert copies["original"].equal
