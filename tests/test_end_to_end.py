@@ -166,7 +166,8 @@ def test_the_shipped_error_rates_are_counted_again() -> None:
     auc = card.error_rates("standard")["auc"]
     assert f"{auc:.3f}" in told.split("Ranking and calibration", 1)[1]
     stated = card.error_rates("standard")["by_group"]
-    groups = told.split("95 % intervals from a bootstrap over groups", 1)[1].split("AI by family", 1)[0]
+    groups = told.split("95 % intervals from a bootstrap over groups", 1)[1]
+    groups = groups.split("AI pictures by generator family", 1)[0]
     row = next(line for line in groups.splitlines() if line.startswith("mix ")).split()
     assert [int(n) for n in row[1:3]] == [stated["groups"]["ai"], stated["groups"]["real"]]
     assert row[3] == f"{stated['auc']['low']:.3f}-{stated['auc']['high']:.3f}"
@@ -176,7 +177,7 @@ def test_the_shipped_error_rates_are_counted_again() -> None:
         aidetect("models", "card").stdout.decode(),
     )
     assert sentence
-    families = told.split("AI by family of generators (mix)", 1)[1].split("AI by generator", 1)[0]
+    families = told.split("AI pictures by generator family (mix)", 1)[1].split("AI pictures by generator ", 1)[0]
     row = families[families.index("mean of ") :].splitlines()[0].split()
     assert row == ["mean", "of", sentence[1], "without", "*", f"{sentence[2]}%", f"{sentence[3]}%"]
 
