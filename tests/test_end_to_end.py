@@ -177,7 +177,9 @@ def test_the_shipped_error_rates_are_counted_again() -> None:
         aidetect("models", "card").stdout.decode(),
     )
     assert sentence
-    families = told.split("AI pictures by generator family (mix)", 1)[1].split("AI pictures by generator ", 1)[0]
+    families = told.split("AI pictures by generator family (mix)", 1)[1].split(
+        "AI pictures by generator ", 1
+    )[0]
     row = families[families.index("mean of ") :].splitlines()[0].split()
     assert row == ["mean", "of", sentence[1], "without", "*", f"{sentence[2]}%", f"{sentence[3]}%"]
 
