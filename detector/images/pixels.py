@@ -400,7 +400,9 @@ def _rgb(frame: Image.Image) -> np.ndarray:
         grey = np.clip(values.astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if mode == "F":
-        floats = np.nan_to_num(np.asarray(frame, dtype=np.float64), nan=0.0, posinf=0, neginf=0)
+        with np.errstate(invalid="ignore"):  # numpy warns of signalling NaNs, once for the process
+            samples = np.asarray(frame, dtype=np.float64)
+        floats = np.nan_to_num(samples, nan=0.0, posinf=0, neginf=0)
         scale = 255.0 if floats.size and floats.min() >= 0 and floats.max() <= 1 else 1.0
         grey = np.clip(np.rint(floats * scale), 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -576,6 +576,12 @@ def test_floats_in_0_to_1_are_scaled() -> None:
     assert np.array_equal(decode_one(raw_tiff(values, 32, kind=3)).rgb, grey3(expected))
 
 
+@pytest.mark.filterwarnings("error")
+def test_signalling_nans_are_black_and_silent() -> None:
+    values = np.array([[0x7F800001, 0x3F800000], [0xFF812345, 0x3F000000]], np.uint32).view(np.float32)
+    assert np.array_equal(decode_one(raw_tiff(values, 32, kind=3)).rgb, grey3(np.array([[0, 255], [0, 128]])))
+
+
 def test_other_floats_are_clipped() -> None:
     values = np.array([[0.0, 0.6, 254.4], [-7.0, 1e30, -np.inf]], np.float32)
     expected = np.array([[0, 1, 254], [0, 255, 0]])
