@@ -88,7 +88,13 @@ class Detector:
 
     @classmethod
     def load(
-        cls, model: str = DEFAULT_MODEL, device: str = "auto", mode: str = "standard", **options: Any
+        cls,
+        model: str = DEFAULT_MODEL,
+        device: str = "auto",
+        mode: str = "standard",
+        *,
+        precision: str = "auto",
+        **options: Any,
     ) -> Detector:
         """Load a model by name or path onto a device, after verifying its hashes.
 
@@ -96,13 +102,14 @@ class Detector:
             model: a model's name or the path of its folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             mode: ``fast``, ``standard`` or ``thorough``.
+            precision: ``auto``, ``float32`` or ``bfloat16``.
             **options: as for the class: ``batch_size, workers, max_pixels, frames, strict``.
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
-            AidetectError: the device cannot be used.
+            AidetectError: the device or the precision cannot be used.
         """
-        return cls(load_model(model), choose(device), mode, **options)
+        return cls(load_model(model), choose(device, precision), mode, **options)
 
     def reading(self, logit: float) -> tuple[float, str]:
         """The calibrated probability and the verdict for a raw logit."""

@@ -15,6 +15,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def verified_bytes(path: Path, sha256: str) -> bytes:
+    """The bytes of a model file, after checking that they have the SHA-256 (hex) that the card lists.
+
+    Raises:
+        ModelError: the file is missing or differs.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    _check(path, hashlib.sha256(data).hexdigest(), sha256)
+    return data
+
+
 def verify_files(folder: Path, expected: Mapping[str, str]) -> None:
     """Check that every listed file exists and has the listed SHA-256.
 
@@ -26,10 +40,17 @@ def verify_files(folder: Path, expected: Mapping[str, str]) -> None:
         try:
             found = file_sha256(path)
         except OSError as error:
-            reason = error.strerror or error
-            raise ModelError(f"model file {path} cannot be read ({reason}); reinstall it") from None
-        if found != sha256:
-            raise ModelError(
-                f"model file {path} does not match its card (SHA-256 {found[:12]}..., expected "
-                f"{sha256[:12]}...): it is damaged or altered; reinstall it"
-            )
+            raise _unreadable(path, error) from None
+        _check(path, found, sha256)
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"model file {path} cannot be read ({error.strerror or error}); reinstall it")
+
+
+def _check(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise ModelError(
+            f"model file {path} does not match its card (SHA-256 {found[:12]}..., expected "
+            f"{expected[:12]}...): it is damaged or altered; reinstall it"
+        )

@@ -18,7 +18,7 @@ from ..errors import ModelError
 from ..images.views import ViewPlan
 from .checksum import file_sha256, verify_files
 from .probe import Calibration, FamilyProbe, Probe, calibration_from, load_families, load_probes
-from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card, read_tower_card
+from .tower import TOWER_CARD, Tower, load_tower, read_card, read_tower_card
 
 MODEL_CARD = "model.json"
 DEFAULT_MODEL = "aidetect-2"
@@ -228,6 +228,8 @@ def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:
         ModelError: the tower is missing, or it is not the one that the probe was fitted on.
     """
     if "folder" not in data:
+        from .hub import load_hub_tower  # rare, and open_clip takes seconds to import
+
         return load_hub_tower(str(data["architecture"]), str(data.get("tag", "")), data.get("sha256"))
     tower = load_tower(_find(str(data["folder"]), TOWER_CARD, beside))
     if tower.sha256 != data["sha256"]:
