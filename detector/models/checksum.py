@@ -15,20 +15,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def verified_bytes(path: Path, sha256: str) -> bytes:
-    """The bytes of a model file, after checking that they have the SHA-256 (hex) that the card lists.
-
-    Raises:
-        ModelError: the file is missing or differs.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    _check(path, hashlib.sha256(data).hexdigest(), sha256)
-    return data
-
-
 def verify_files(folder: Path, expected: Mapping[str, str]) -> None:
     """Check that every listed file exists and has the listed SHA-256.
 

@@ -64,7 +64,6 @@ def load_hub_tower(architecture: str, tag: str, sha256: str | None = None) -> To
     return Tower(plain(visual, preprocess.size) or OpenClip(visual), preprocess, found)
 
 
-@torch.inference_mode()
 def plain(visual: nn.Module, size: int) -> VisionTransformer | None:
     """The same tower as a `VisionTransformer`, which is faster; ``None`` if it is another kind of tower.
 
@@ -88,8 +87,9 @@ def plain(visual: nn.Module, size: int) -> VisionTransformer | None:
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError):
         return None
     pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    pairs = zip(module(pixels), OpenClip(visual)(pixels), strict=True)
-    return module if all(torch.allclose(ours, theirs, _SAME, _SAME) for ours, theirs in pairs) else None
+    with torch.inference_mode():
+        pairs = zip(module(pixels), OpenClip(visual)(pixels), strict=True)
+        return module if all(torch.allclose(ours, theirs, _SAME, _SAME) for ours, theirs in pairs) else None
 
 
 def tensors_sha256(state: Mapping[str, torch.Tensor]) -> str:

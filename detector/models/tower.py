@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
-from .checksum import verified_bytes, verify_files
+from .checksum import verify_files
 from .vit import VisionTransformer
 
 TOWER_CARD = "tower.json"
@@ -141,13 +141,11 @@ def load_tower(folder: Path) -> Tower:
         ModelError: a file is missing, altered or unreadable.
     """
     card = read_tower_card(folder)
-    files = dict(card["files"])
-    sha256 = files.pop(card["weights"])
-    verify_files(folder, files)
+    verify_files(folder, card["files"])
     path = folder / card["weights"]
-    weights = read_weights(path, verified_bytes(path, sha256))
+    weights = read_weights(path)
     module = build_module(card["architecture"], weights, card.get("quick_gelu"), card.get("config"))
-    return Tower(module, Preprocess.from_dict(card["preprocess"]), sha256)
+    return Tower(module, Preprocess.from_dict(card["preprocess"]), card["files"][card["weights"]])
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -185,23 +183,19 @@ def read_tower_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def read_weights(path: Path, data: bytes | None = None) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file as float32; int8 matrices are scaled by their ``.scale`` companions.
 
     ``weight = int8 * scale[:, None]``; for ``proj`` (input x output) the scale is per column.
-
-    Args:
-        path: the file.
-        data: its bytes, if they have been read before.
 
     Raises:
         ModelError: the file is damaged.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
     try:
-        stored = load(path.read_bytes() if data is None else data)
+        stored = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read {path}: {error}") from None
     weights = {}
