@@ -128,7 +128,7 @@ def _within(some: np.ndarray, colour: list[int], distance: int) -> np.ndarray:
 
 def _shares(marked: np.ndarray) -> np.ndarray:
     """The share of each of ``[n, m]`` lines, dtype ``bool``, that is marked."""
-    return marked.sum(axis=1) / marked.shape[1]
+    return np.asarray(marked.sum(axis=1) / marked.shape[1])
 
 
 def _on_page(rgb: np.ndarray) -> Box:
