@@ -338,12 +338,13 @@ class Live:
         return self._finish(lane)
 
     def _finish(self, lane: _Lane) -> int:
-        ready = [job for job in lane.jobs if job.prepared is not None and job.prepared.done]
-        for job in ready:
-            lane.jobs.remove(job)
-            finish = functools.partial(lane.detector.finish, job.prepared, lane.cache)
-            self._answer(job, finish)
-        return len(ready)
+        finished = 0
+        for job in list(lane.jobs):
+            if job.prepared is not None and job.prepared.done:
+                lane.jobs.remove(job)
+                self._answer(job, functools.partial(lane.detector.finish, job.prepared, lane.cache))
+                finished += 1
+        return finished
 
     def _drop(self, lane: _Lane, results: set[int], error: Exception) -> None:
         for job in list(lane.jobs):
