@@ -94,7 +94,7 @@ class AccessLog:
             return Refusal("late", f"the request took longer than {self._seconds:g} s")
         except (ClientDisconnect, OSError):
             raise
-        except Exception:
+        except Exception:  # answered by the application unless it happened outside of it
             traceback.print_exc()  # for whoever runs the server; the client learns nothing of it
             return Refusal("internal", "the server failed on this request")
         return None
