@@ -73,7 +73,11 @@ def build(
     )
     app.router.redirect_slashes = False
     gate = Gate(app, settings.public_hosts, settings.cors, closed)
-    return AccessLog(gate, service.metrics, settings.timeout, settings.log_names, write)
+
+    def closing() -> bool:
+        return service.engine.closing
+
+    return AccessLog(gate, service.metrics, settings.timeout, settings.log_names, write, closing)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -131,7 +132,7 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             h11_max_incomplete_event_size=_HEADER_BYTES,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(settings.grace) + 5,
+            timeout_graceful_shutdown=math.ceil(settings.grace) + 1,
             **options,
         )
         try:
