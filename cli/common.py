@@ -92,10 +92,11 @@ def model_options(command: F) -> F:
         click.option(
             "--views",
             "mode",
-            type=click.Choice(["fast", "standard", "thorough"]),
+            type=click.Choice(["fast", "adaptive", "standard", "thorough"]),
             default="standard",
             show_default=True,
-            help="Views scored per image. More views are slower and more accurate.",
+            help="Views scored per image. More views are slower and more accurate. `adaptive` scores all views "
+            "of `standard` only where the first ones leave the verdict open.",
         ),
         click.option(
             "--batch-size",

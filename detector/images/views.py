@@ -50,6 +50,7 @@ class ViewPlan:
         spread: whether a picture that is far from square gets several whole-picture views (see
             `whole_views`).
         trim: whether bars, captions and a page around a picture are left out (see `margins.content_box`).
+        staged: whether the views come in stages: the centred square, the first native crop, the others.
     """
 
     size: int
@@ -59,6 +60,7 @@ class ViewPlan:
     whole_jpeg: int = 0
     spread: bool = False
     trim: bool = False
+    staged: bool = False
 
     def __post_init__(self) -> None:
         if self.native not in _CENTRES:
@@ -74,14 +76,17 @@ class View:
     """One view.
 
     Attributes:
-        kind: ``whole`` or ``native``.
+        kind: ``whole``, ``native``, or ``centre`` for a centred square that is scored only because a staged
+            plan begins with it.
         box: left, upper, right, lower in the picture's pixels.
         rgb: ``[size, size, 3]``, dtype ``uint8``.
+        stage: in which it is scored, from 0 on.
     """
 
     kind: str
     box: Box
     rgb: np.ndarray
+    stage: int = 0
 
 
 def make_views(
@@ -96,16 +101,30 @@ def make_views(
 
     Returns:
         The whole-picture views first, then the native crops; crops that would repeat a box already
-        taken are left out, so a small picture gives fewer.
+        taken are left out, so a small picture gives fewer. Those of a staged plan are ordered by stage.
     """
     box = box or looked_at(rgb, plan)
-    views, inside, taken = whole_views(rgb, plan, box, squares), cut(rgb, box), set()
+    inside, taken = cut(rgb, box), set()
+    squares = squares or Squares(inside, plan.size, plan.interpolation, plan.spread)
+    views = whole_views(rgb, plan, box, squares)
     for x, y in _CENTRES[plan.native]:
         view = moved(native_view(inside, plan.size, x, y), box)
         if view.box not in taken:
             taken.add(view.box)
             views.append(view)
-    return views
+    if not plan.staged:
+        return views
+    return _staged(views, moved(squares.view(plan.whole_jpeg), box))
+
+
+def _staged(views: list[View], centre: View) -> list[View]:
+    """Views in the order of their stages. The centred square comes first, if it is one of them or not."""
+    wholes = [view for view in views if view.kind == "whole" and view.box != centre.box]
+    natives = [view for view in views if view.kind == "native"]
+    known = any(view.kind == "whole" and view.box == centre.box for view in views)
+    first = centre if known else replace(centre, kind="centre")
+    second = [replace(view, stage=1) for view in natives[:1]]
+    return [first, *second, *(replace(view, stage=2) for view in [*wholes, *natives[1:]])]
 
 
 def looked_at(rgb: np.ndarray, plan: ViewPlan) -> Box:
