@@ -1,22 +1,40 @@
-"""How fast the whole command is, beside the bare tower on the same device and views.
+"""How fast the whole command is: in each mode and number format, and beside another checkout.
 
-    python benchmarks/throughput.py FOLDER [--views standard] [--limit 100] [--device cpu]
+    python benchmarks/throughput.py FOLDER [--limit 100] [--views standard]... [--precision float32]...
+        [--before PATH] [--device cpu]
 
-Prints images per second of `aidetect scan` (process start left out and in), the bare tower's forward
-passes over as many views, seconds from start to the first result, and the peak memory of the process.
+Prints for each choice the seconds and the CPU seconds of a scan of one image, images per second after the
+first result, views per image, and the peak memory. With `--before`, the same of the package in PATH (a folder
+to put on PYTHONPATH), whose number format is not chosen. The bare tower is the same forward
+passes with nothing around them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Run:
+    """One scan: images, views, seconds to the first result and to the end, CPU seconds, peak MiB."""
+
+    images: int
+    views: int
+    first: float
+    total: float
+    cpu: float
+    peak_mib: float
 
 
 def peak_rss_mib(process: subprocess.Popen[str]) -> float:
@@ -30,65 +48,82 @@ def peak_rss_mib(process: subprocess.Popen[str]) -> float:
     return float("nan")
 
 
-def scan(files: list[str], views: str, device: str) -> dict[str, float]:
-    """Run the installed command over files; seconds to the first and the last result, peak memory."""
+def scan(files: list[str], options: list[str], path: str | None) -> Run:
+    """Run the command over files."""
+    environment = {**os.environ, **({"PYTHONPATH": path} if path else {})}
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
         names.write("\n".join(files))
         names.flush()
         command = [sys.executable, "-m", "aidetect.cli", "scan", "--from", names.name, "-q"]
-        command += ["--format", "jsonl", "--views", views, "--device", device, "--no-cache"]
+        command += ["--format", "jsonl", "--no-cache", *options]
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert process.stdout is not None
-        first, seen, view_count, peak = 0.0, 0, 0, 0.0
+        first, seen, views, peak = 0.0, 0, 0, 0.0
         for line in process.stdout:
             seen += 1
             first = first or time.perf_counter() - start
-            view_count += len(json.loads(line)["views"])
+            views += len(json.loads(line)["views"])
             peak = max(peak, peak_rss_mib(process))
         total = time.perf_counter() - start
         process.wait()
-    return {"images": seen, "views": view_count, "first": first, "total": total, "peak_mib": peak}
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    return Run(seen, views, first, total, cpu, peak)
 
 
-def bare_tower(views: int, device: str, seconds: float = 20.0) -> float:
+def row(name: str, files: list[str], options: list[str], path: str | None = None) -> None:
+    """Scan one file, then all, and print a row."""
+    one = min((scan(files[:1], options, path) for _ in range(3)), key=lambda run: run.total)
+    run = scan(files, options, path)
+    speed = (run.images - 1) / (run.total - run.first)
+    cells = [f"{one.total:.1f} s", f"{one.cpu:.1f} s", f"{speed:.2f}", f"{run.views / run.images:.1f}"]
+    print(f"| {name} | " + " | ".join(cells) + f" | {run.peak_mib:.0f} MiB |", flush=True)
+
+
+def bare_tower(device: str, precision: str, seconds: float = 10.0) -> float:
     """Views a second of the tower alone, in batches as the command makes them."""
     from aidetect.detector.detector import Detector
 
-    detector = Detector.load(device=device)
+    detector = Detector.load(device=device, precision=precision)
     size, batch = detector.plan.size, detector.batch_size
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     detector.model.tower.features(pixels)
     start, done = time.perf_counter(), 0
-    while done < views and time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < seconds:
         detector.model.tower.features(pixels)
         done += batch
     return done / (time.perf_counter() - start)
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--views", default="standard", choices=["fast", "standard", "thorough"])
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--views", action="append", choices=["fast", "adaptive", "standard", "thorough"])
+    parser.add_argument("--precision", action="append", choices=["float32", "bfloat16", "auto"])
+    parser.add_argument("--before", help="folder that holds another version of the package")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     from aidetect.detector.inputs.source import walk
     from aidetect.detector.models.memory import keep_freed
+    from aidetect.detector.resources import wait_asleep
 
     keep_freed()  # as the command does
+    wait_asleep()
     files = [str(path) for path in walk(arguments.folder)][: arguments.limit]
-    before = bare_tower(200, arguments.device)
-    result = scan(files, arguments.views, arguments.device)
-    bare = (before + bare_tower(200, arguments.device)) / 2
-    steady = result["views"] / (result["total"] - result["first"])
-    print(f"images                      {result['images']} ({result['views']} views)")
-    print(f"first result after          {result['first']:.1f} s")
-    print(f"whole command               {result['images'] / result['total']:.2f} images/s")
-    print(f"after the first result      {steady:.2f} views/s")
-    print(f"bare tower                  {bare:.2f} views/s")
-    print(f"command / bare tower        {steady / bare:.1%}")
-    print(f"peak memory                 {result['peak_mib']:.0f} MiB")
+    print("| version, views, format | one image | its CPU time | images/s | views an image | memory |")
+    print("| --- " * 6 + "|", flush=True)
+    for views in arguments.views or ["standard"]:
+        options = ["--device", arguments.device, "--views", views]
+        if arguments.before and views != "adaptive":
+            row(f"before, {views}", files, options, arguments.before)
+        for precision in arguments.precision or ["auto"]:
+            row(f"{views}, {precision}", files, [*options, "--precision", precision])
+    for precision in arguments.precision or ["auto"]:
+        print(f"bare tower, {precision}: {bare_tower(arguments.device, precision):.2f} views/s")
 
 
 if __name__ == "__main__":

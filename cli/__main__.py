@@ -1,5 +1,5 @@
 """``python -m aidetect.cli``."""
 
-from .main import main
+from .main import run
 
-main()
+run()

@@ -178,8 +178,11 @@ def labelled(options: dict[str, Any]) -> list[Example]:
 
 def load_detector(model: str | None, device: str, mode: str, **options: Any) -> Any:
     """Load a detector. If the model is missing or damaged, the command ends with exit code 5."""
-    from aidetect.detector.detector import Detector
-    from aidetect.detector.models.model import DEFAULT_MODEL
+    from aidetect.detector.resources import importing
+
+    with importing():
+        from aidetect.detector.detector import Detector
+        from aidetect.detector.models.model import DEFAULT_MODEL
 
     given = {name: value for name, value in options.items() if value is not None}
     with errors_for_people():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +101,20 @@ def main(**_: Any) -> None:
 
     keep_freed()
     wait_asleep()
+
+
+def run() -> None:
+    """Run the command, and end the process with its exit code.
+
+    A process that has loaded torch ends at once: taking the interpreter down would take longer than scoring
+    a picture, and everything is written by then.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if "torch" not in sys.modules or not isinstance(end.code, int | None):
+            raise
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(end.code or 0)

@@ -113,7 +113,8 @@ class Detector:
             ModelError: the model is missing, damaged or inconsistent.
             AidetectError: the device or the precision cannot be used.
         """
-        return cls(load_model(model), choose(device, precision), mode, **options)
+        chosen = choose(device, precision)
+        return cls(load_model(model, chosen.dtype), chosen, mode, **options)
 
     def reading(self, logit: float) -> tuple[float, str]:
         """The calibrated probability and the verdict for a raw logit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -51,6 +52,24 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """For large imports: no garbage collection meanwhile, nor later of what they made.
+
+    Importing torch makes so many objects that a fifth of the time would go into looking for garbage. It
+    applies to the whole process, so programs should call this, libraries should not.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 class PixelGate:

@@ -83,7 +83,7 @@ def plain(visual: nn.Module, size: int) -> VisionTransformer | None:
             output_dim=state["proj"].shape[1],
             quick_gelu=type(blocks[0].mlp.gelu).__name__ == "QuickGELU",
         )
-        module.load(state)
+        module.load(state.items())
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError):
         return None
     pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+import torch
 
 from ..errors import ModelError
 from ..images.views import ViewPlan
@@ -197,11 +198,12 @@ def verify_model(card: Card) -> list[tuple[Path, str]]:
     return checked
 
 
-def load_model(name: str = DEFAULT_MODEL) -> Model:
-    """Load a model on the CPU in float32 and verify every hash.
+def load_model(name: str = DEFAULT_MODEL, dtype: torch.dtype = torch.float32) -> Model:
+    """Load a model on the CPU and verify every hash.
 
     Args:
         name: a model's name, or the path of its folder.
+        dtype: the number format of its tower.
 
     Raises:
         ModelError: a file is missing, altered, or does not fit the others.
@@ -209,7 +211,7 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
     card = read_model_card(name)
     try:
         verify_files(card.folder, card.data["files"])
-        tower = load_card_tower(card.data["tower"], card.folder.parent)
+        tower = load_card_tower(card.data["tower"], card.folder.parent, dtype)
         tower.patch_mean = bool(card.data["probe"].get("patch_mean", False))
         length = int(card.data["probe"]["length"])
         probes = load_probes(card.folder / card.data["probe"]["file"], length)
@@ -223,13 +225,14 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
     return Model(card, tower, probes, families)
 
 
-def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:
+def load_card_tower(data: Mapping[str, Any], beside: Path, dtype: torch.dtype = torch.float32) -> Tower:
     """Load the tower that a card names.
 
     Args:
         data: ``{"folder", "sha256"}``, or ``{"architecture", "tag", "sha256"}`` where the tag may be a
             checkpoint's path.
         beside: folder that is searched first for the tower folder.
+        dtype: the number format of a tower from a folder; others are float32.
 
     Raises:
         ModelError: the tower is missing, or it is not the one that the probe was fitted on.
@@ -238,7 +241,7 @@ def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:
         from .hub import load_hub_tower  # rare, and open_clip takes seconds to import
 
         return load_hub_tower(str(data["architecture"]), str(data.get("tag", "")), data.get("sha256"))
-    tower = load_tower(_find(str(data["folder"]), TOWER_CARD, beside))
+    tower = load_tower(_find(str(data["folder"]), TOWER_CARD, beside), dtype)
     if tower.sha256 != data["sha256"]:
         raise ModelError(
             f"tower {data['folder']} has weights {tower.sha256[:12]}..., the card expects "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,12 @@ class Tower:
         return found
 
 
-def load_tower(folder: Path) -> Tower:
+def load_tower(folder: Path, dtype: torch.dtype = torch.float32) -> Tower:
     """Load a tower folder: ``tower.json`` and the files that it lists, after verifying their hashes.
+
+    Args:
+        folder: the tower folder.
+        dtype: the number format that it will run with. It can be set later too, but that takes longer.
 
     Raises:
         ModelError: a file is missing, altered or unreadable.
@@ -149,9 +153,10 @@ def load_tower(folder: Path) -> Tower:
     card = read_tower_card(folder)
     verify_files(folder, card["files"])
     path = folder / card["weights"]
-    weights = read_weights(path)
-    module = build_module(card["architecture"], weights, card.get("quick_gelu"), card.get("config"))
-    return Tower(module, Preprocess.from_dict(card["preprocess"]), card["files"][card["weights"]])
+    names = card["architecture"], card.get("quick_gelu"), card.get("config")
+    module = build_module(names[0], each_weight(path), *names[1:], dtype=dtype)
+    tower = Tower(module, Preprocess.from_dict(card["preprocess"]), card["files"][card["weights"]])
+    return tower.to(tower.device, dtype)
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -190,7 +195,12 @@ def read_tower_card(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file as float32; int8 matrices are scaled by their ``.scale`` companions.
+    """The tensors of `each_weight`, by name."""
+    return dict(each_weight(path))
+
+
+def each_weight(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors of a safetensors file as float32; int8 matrices are scaled by their ``.scale`` companions.
 
     ``weight = int8 * scale[:, None]``; for ``proj`` (input x output) the scale is per column.
 
@@ -204,23 +214,22 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         stored = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read {path}: {error}") from None
-    weights = {}
     for name, tensor in stored.items():
         if name.endswith(".scale"):
             continue
         if tensor.dtype == torch.int8:
             scale = stored[f"{name}.scale"]
-            weights[name] = tensor * (scale if name == "proj" else scale[:, None])
+            yield name, tensor * (scale if name == "proj" else scale[:, None])
         else:
-            weights[name] = tensor.float()
-    return weights
+            yield name, tensor.float()
 
 
 def build_module(
     architecture: str,
-    weights: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
     quick_gelu: bool | None = None,
     config: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> VisionTransformer:
     """Build an image tower with the given weights.
 
@@ -229,6 +238,7 @@ def build_module(
         weights: the image tower's tensors, float32, by open_clip's names.
         quick_gelu: whether the activation is QuickGELU; ``None`` means as in the configuration.
         config: the architecture's configuration (``embed_dim``, ``vision_cfg``); ``None`` to ask open_clip.
+        dtype: of the module.
 
     Raises:
         ModelError: open_clip has no such architecture, or the tensors do not fit it.
@@ -255,7 +265,7 @@ def build_module(
             quick_gelu=bool(config.get("quick_gelu", False)) if quick_gelu is None else quick_gelu,
         )
     try:
-        module.load(weights)
+        module.load(weights.items() if isinstance(weights, Mapping) else weights, dtype)
     except RuntimeError as error:
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"the weights do not fit {architecture}: {text}") from None

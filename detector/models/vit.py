@@ -6,7 +6,7 @@ than scoring a picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -96,18 +96,20 @@ class VisionTransformer(nn.Module):
         blocks = [_Block(width, heads, int(width * mlp_ratio), activation) for _ in range(layers)]
         self.transformer = nn.ModuleDict({"resblocks": nn.Sequential(*blocks)})
 
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take over the weights of an image tower, float32, by open_clip's names.
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype = torch.float32) -> None:
+        """Take over the weights of an image tower, float32, by open_clip's names, and round them to a dtype.
 
         Raises:
             RuntimeError: a tensor is missing, unknown or of another shape.
         """
-        own = dict(weights)
-        for name, tensor in weights.items() if self.quick_gelu else ():
-            if ".mlp.c_fc." in name:
-                own[name] = tensor * _QUICK
-            elif name.endswith(".mlp.c_proj.weight"):
-                own[name] = tensor / _QUICK
+        own = {}
+        for name, tensor in weights:
+            if self.quick_gelu and ".mlp.c_fc." in name:
+                own[name] = (tensor * _QUICK).to(dtype)
+            elif self.quick_gelu and name.endswith(".mlp.c_proj.weight"):
+                own[name] = (tensor / _QUICK).to(dtype)
+            else:
+                own[name] = tensor.to(dtype)
         self.load_state_dict(own, strict=True, assign=True)
 
     def forward(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
