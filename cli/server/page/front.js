@@ -13,6 +13,7 @@ const VERDICTS = { ai: "AI", uncertain: "uncertain", real: "real", error: "not s
 const at = (id) => document.getElementById(id);
 const options = at("options");
 const login = at("login");
+const { title } = document;
 const maxBytes = Number(document.body.dataset.maxBytes);
 const items = new Map(); // by number, in the order in which they were added
 let last = 0;
@@ -28,6 +29,7 @@ async function scan(item, signal) {
     try {
       const reply = await ask("/v1/scan", request(item, more), signal);
       const { records, thumbnails, counts, interrupted, ...head } = await reply.json();
+      signal.throwIfAborted();
       header ??= head;
       if (thumbnails?.[0]) keep(item, blob(thumbnails[0], "image/jpeg"));
       return records[0];
@@ -44,14 +46,10 @@ async function scan(item, signal) {
 
 function add(sources) {
   for (const { file, name } of sources) {
-    const card = at("pending").content.firstElementChild.cloneNode(true);
-    const item = { number: ++last, file, name, card, state: "waiting", record: null, thumbnail: null };
-    card.id = `n${item.number}`;
-    card.querySelector(".no").textContent = item.number;
-    card.querySelector(".name").textContent = visible(name);
-    for (const button of card.querySelectorAll("button")) button.append(unseen(` ${visible(name)}`));
+    const item = { number: ++last, file, name, state: "waiting", record: null, thumbnail: null };
+    item.card = pending(item);
     items.set(item.number, item);
-    at("cards").append(card);
+    at("cards").append(item.card);
     if (file) item.drawn = draw(item);
     if (file?.size > maxBytes) {
       const size = `${(maxBytes / 2 ** 20).toLocaleString("en", { maximumFractionDigits: 1 })} MiB`;
@@ -124,19 +122,23 @@ function fail(item, error) {
   note(item, error.message);
 }
 
-/** Show a picture that has no score (yet) with a line of text. */
+/** The card of a picture that has no score yet. */
+function pending({ number, name }) {
+  const card = at("pending").content.firstElementChild.cloneNode(true);
+  card.id = `n${number}`;
+  card.querySelector(".no").textContent = number;
+  card.querySelector(".name").textContent = visible(name);
+  for (const button of card.querySelectorAll("button")) button.append(unseen(` ${visible(name)}`));
+  return card;
+}
+
+/** Show a picture that has no score with a line of text. */
 function note(item, text) {
-  let { card } = item;
-  if (!card.classList.contains("pending")) {
-    card = at("pending").content.firstElementChild.cloneNode(true);
-    card.id = `n${item.number}`;
-    card.querySelector(".no").textContent = item.number;
-    card.querySelector(".name").textContent = visible(item.name);
-    replace(item, card);
-  }
+  if (!item.card.classList.contains("pending")) replace(item, pending(item));
+  const { card } = item;
   const failed = item.state === "failed";
   card.querySelector(".state").textContent = text;
-  card.querySelector("[data-do=again]").hidden = !failed;
+  card.querySelector("[data-do=again]").hidden = !failed || item.record.error.type === "too_large";
   card.querySelector(".result").hidden = !failed;
   card.classList.toggle("error", failed);
   card.classList.toggle("busy", item.state === "sent");
@@ -242,6 +244,7 @@ function show() {
   at("state").textContent = busy ? `${counts.images} of ${items.size} scored` : "";
   at("stop").hidden = !busy;
   at("save").hidden = !header || counts.images === 0;
+  document.title = busy ? `${counts.images} of ${items.size} - ${title}` : title;
   tell(counts, busy);
 }
 
@@ -291,11 +294,11 @@ async function why(item, button) {
   const panel = item.card.querySelector(".why");
   panel.hidden = button.getAttribute("aria-expanded") === "true";
   button.setAttribute("aria-expanded", String(!panel.hidden));
-  if (panel.hidden || panel.childElementCount) return;
+  if (panel.hidden || panel.childElementCount || panel.ariaBusy) return;
   const { views } = wanted();
   panel.textContent = "Scoring parts and altered copies of the picture …";
   at("said").textContent = told = panel.textContent;
-  button.disabled = true;
+  panel.ariaBusy = "true";
   try {
     const { record, heat_map } = await (await ask("/v1/explain", request(item, { views }))).json();
     const html = await (await ask("/page/why", { record, number: item.number })).text();
@@ -309,8 +312,7 @@ async function why(item, button) {
     at("said").textContent = told = error.message;
     if (error.status === 401) enter();
   } finally {
-    button.disabled = false;
-    button.focus();
+    panel.ariaBusy = null;
   }
 }
 
