@@ -21,6 +21,7 @@ _COMMANDS = {
     "tag": "Tag AI-generated images as such in their metadata.",
     "sort": "Copy or move images into one folder per verdict.",
     "baseline": "Accept findings so that they no longer fail a scan.",
+    "serve": "Serve the cloud API and a page in the browser.",
     "cache": "Show or clear the result cache.",
     "config": "Print the settings in effect and where they come from.",
     "models": "List, show and verify the installed models.",

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from concurrent.futures import Future
 from typing import Any, BinaryIO
 
@@ -30,7 +30,7 @@ from .resultcache import ResultCache
 from .versions import library_versions, tool
 
 # After so many images freed memory goes back to the system: large arrays of many sizes fragment the heap.
-_TRIM_EVERY = 16
+TRIM_EVERY = 16
 # Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
 
@@ -166,29 +166,30 @@ class Detector:
                 ready = bool(futures) and (futures[0].done() or not batch)
                 if ready:
                     prepared = futures.popleft().result()
-                    self._enqueue(prepared, batch, known if remember else OrderedDict(), cache)
+                    self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.
                 if len(batch) >= self.batch_size or (batch and not ready):
                     taken, batch[: self.batch_size] = batch[: self.batch_size], []
-                    self._run(taken)  # may reduce the batch size
+                    self.run(taken)  # may reduce the batch size
                 while waiting and waiting[0].done:
-                    yield self._finish(waiting.popleft(), cache)
+                    yield self.finish(waiting.popleft(), cache)
                     finished += 1
-                    if finished % _TRIM_EVERY == 0:
+                    if finished % TRIM_EVERY == 0:
                         trim()
                 if exhausted and not futures and not batch:
                     break
                 while len(known) > _REMEMBERED:
                     known.popitem(last=False)
 
-    def _enqueue(
+    def enqueue(
         self,
         prepared: Prepared,
         batch: list[tuple[Result, View]],
-        known: OrderedDict[str, Result],
+        known: MutableMapping[str, Result],
         cache: ResultCache | None,
     ) -> None:
+        """Find the results of a prepared source, or add its views to a batch. A step of `stream`."""
         for frame in prepared.frames:
             result = frame.result or known.get(frame.key)
             if result is None and cache is not None:
@@ -200,7 +201,8 @@ class Detector:
             known[frame.key] = frame.result = result
             frame.views = []
 
-    def _run(self, batch: list[tuple[Result, View]]) -> None:
+    def run(self, batch: list[tuple[Result, View]]) -> None:
+        """Compute a batch, at most ``batch_size`` views. A step of `stream`."""
         start = time.perf_counter()
         features = self._features(np.stack([view.rgb for _, view in batch]))
         logits = np.empty(len(batch))
@@ -248,7 +250,8 @@ class Detector:
             self.batch_size = len(part) // 2
         return np.concatenate(parts)
 
-    def _finish(self, prepared: Prepared, cache: ResultCache | None) -> Record:
+    def finish(self, prepared: Prepared, cache: ResultCache | None) -> Record:
+        """The record of a source whose results are complete. A step of `stream`."""
         record = prepared.record
         record.milliseconds += 1000 * sum(result.seconds for result in prepared.charge)
         results = {frame.key: frame.result for frame in prepared.frames if frame.result is not None}

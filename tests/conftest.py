@@ -301,3 +301,22 @@ def tiny_detector(tiny_model_folder: Path) -> Any:
     from aidetect.detector.detector import Detector
 
     return Detector.load(str(tiny_model_folder), "cpu", batch_size=8, workers=2)
+
+
+# --- a server -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start(tiny_model_folder: Path) -> Iterator[Any]:
+    """Starts servers with the tiny model (`serving.Servers.start`). All end with the test."""
+    from serving import Servers
+
+    servers = Servers(tiny_model_folder)
+    yield servers.start
+    servers.stop()
+
+
+@pytest.fixture
+def running(start: Any) -> Any:
+    """A server with the default settings (`serving.Running`)."""
+    return start()

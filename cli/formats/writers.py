@@ -287,29 +287,11 @@ class _Sightengine:
 
     def add(self, record: Record) -> None:
         request = {
-            "id": f"req_{_base62()}",
+            "id": f"req_{new_id()}",
             "timestamp": round(time.time(), 4),
             "operations": int(record.status == "ok"),
         }
-        ours = record.to_dict()
-        kind = ours.pop("type")
-        reply: dict[str, Any]
-        if record.status == "ok":
-            reply = {
-                "status": "success",
-                "request": request,
-                "type": kind,
-                "media": {"id": f"med_{_base62()}", "uri": ours["input"]},
-                "aidetect": ours,
-            }
-        else:
-            error = ours["error"]
-            reply = {
-                "status": "failure",
-                "request": request,
-                "error": {"type": "media_error", "code": _MEDIA_ERROR, "message": error["message"]},
-                "aidetect": ours,
-            }
+        reply = cloud_reply(record, request)
         self._stream.write(json.dumps(reply, ensure_ascii=False) + "\n")
         self._stream.flush()
 
@@ -317,11 +299,29 @@ class _Sightengine:
         self._stream.flush()
 
 
-_MEDIA_ERROR = 1000
+MEDIA_ERROR = 1000
 _ALPHABET = string.digits + string.ascii_letters
 
 
-def _base62() -> str:
+def cloud_reply(record: Record, request: dict[str, Any]) -> dict[str, Any]:
+    """A record as the cloud API's ``check.json`` says it. What it does not know is under ``aidetect``.
+
+    Args:
+        record: a record, scored or not.
+        request: the reply's ``request`` object.
+    """
+    ours = record.to_dict()
+    kind = ours.pop("type")
+    if record.status != "ok":
+        error = {"type": "media_error", "code": MEDIA_ERROR, "message": ours["error"]["message"]}
+        return {"status": "failure", "request": request, "error": error, "aidetect": ours}
+    kind.setdefault("ai_generators", {})  # a client insists on it
+    media = {"id": f"med_{new_id()}", "uri": ours["input"]}
+    return {"status": "success", "request": request, "type": kind, "media": media, "aidetect": ours}
+
+
+def new_id() -> str:
+    """A random identifier: 21 base-62 characters."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(21))
 
 

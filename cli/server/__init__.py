@@ -1,1 +1,1 @@
-"""The server: its API and its page."""
+"""The HTTP server of `aidetect serve`: the cloud API that existing clients speak, and an API of its own."""

@@ -114,10 +114,24 @@ def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.
     (record,) = detector.stream([Source(name, "memory", payload=data)])
     if record.error is not None:
         raise InputError(record.error["type"], record.error["message"])
+    return record, scored_frame(detector, data, record)
+
+
+def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
+    """The frame of a file that a record is about.
+
+    Args:
+        detector: the one that scored it.
+        data: the bytes of the image's file.
+        record: its record.
+
+    Returns:
+        ``[height, width, 3]``, dtype ``uint8``.
+    """
     decoded = decode(data, max_pixels=detector.max_pixels, frames=detector.frames, strict=detector.strict)
     for pixels in decoded:
         if pixels.frame == record.frame:
-            return record, dict(looks(pixels.rgb, pixels.alpha))[record.background or ""]
+            return dict(looks(pixels.rgb, pixels.alpha))[record.background or ""]
     raise AssertionError("the scored frame is missing")
 
 

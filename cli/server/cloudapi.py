@@ -1,0 +1,88 @@
+"""The API that clients of the cloud service speak: ``/1.0/check.json`` and what it does not answer."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from ..common import visible
+from ..formats.writers import cloud_reply
+from .auth import check_fields
+from .refusal import Refusal
+from .replies import stamp
+from .service import Service
+from .uploads import File, read_form
+
+MODELS = ("genai",)
+
+
+class CloudApi:
+    """The handlers of the cloud API.
+
+    Args:
+        service: engine, settings and limits.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """The routes of this API."""
+        both = ["GET", "POST"]
+        missing = ("check-workflow", "feedback", "video/check", "video/check-sync", "text/check")
+        return [
+            Route("/1.0/check.json", self.check, methods=both),
+            *(Route(f"/1.0/{name}.json", self.absent, methods=both) for name in missing),
+        ]
+
+    async def check(self, request: Request) -> JSONResponse:
+        """Score one image: the file ``media``, or the address ``url``."""
+        from aidetect.detector.inputs.source import Source
+        from aidetect.detector.pending import Extras
+
+        service = self._service
+        with service.budget.hold() as hold:
+            upload = await read_form(
+                request, hold, service.settings.max_upload, service.settings.upload_timeout
+            )
+            fields = {**request.query_params, **upload.fields}
+            credentials = service.settings.credentials
+            check_fields(credentials, request, fields.get("api_user", ""), fields.get("api_secret", ""))
+            _check_models(fields.get("models"))
+            media = _media(upload.files, fields)
+            if media is None:
+                source = await service.engine.fetch(fields["url"])
+            else:
+                source = Source(media.name or "upload", "memory", payload=media.data)
+            service.note(request, [source.name])
+            record = await service.engine.score(source, Extras())
+        if record.error is not None:
+            request.state.error = record.error["type"]
+        reply = cloud_reply(record, stamp(request, int(record.error is None)))
+        return JSONResponse(reply, 200 if record.error is None else 400)
+
+    async def absent(self, request: Request) -> JSONResponse:
+        """Refuse what there is nothing behind."""
+        raise Refusal(
+            "argument", f"{request.url.path} is not available here; /1.0/check.json with models=genai is"
+        )
+
+
+def _check_models(models: str | None) -> None:
+    names = [name.strip() for name in (models or "").split(",") if name.strip()]
+    if not names:
+        raise Refusal("argument", "models is missing; this server has models=genai")
+    unknown = [visible(name) for name in names if name not in MODELS]
+    if unknown:
+        raise Refusal("argument", f"no such model here: {', '.join(unknown)}; this server has genai")
+
+
+def _media(files: list[File], fields: dict[str, str]) -> File | None:
+    """The file to score, or ``None`` for an address."""
+    media = next((file for file in files if file.field == "media"), None)
+    if (media is not None) == bool(fields.get("url")):
+        if media is not None:
+            raise Refusal("argument", "media and url are both given; send one of them")
+        raise Refusal("argument", "media (a file) or url is missing")
+    return media
