@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..server.auth import Credentials
     from ..server.settings import Settings
 
-_NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+_NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client", "jsonschema")
 _USER, _SECRET = "AIDETECT_API_USER", "AIDETECT_API_SECRET"
 
 
