@@ -161,8 +161,8 @@ def _asked(data: Any) -> tuple[Any, int, Any]:
 
 def _words(rates: Mapping[str, Any]) -> dict[str, str]:
     """Each verdict in words, with how often it is a mistake."""
-    accused = _of_a_thousand(rates.get("false_positive_rate"), "real pictures", "are called AI by mistake")
-    missed = _of_a_thousand(rates.get("missed_as_real"), "AI pictures", "are called real by mistake")
+    accused = _of_a_thousand(rates.get("false_positive_rate"), "real pictures", "are called AI too")
+    missed = _of_a_thousand(rates.get("missed_as_real"), "AI pictures", "are called real too")
     return {
         "ai": f"Likely AI-generated.{accused}",
         "uncertain": "Unclear: the score reaches neither threshold. A person should look.",

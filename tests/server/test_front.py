@@ -170,7 +170,7 @@ def test_a_card_is_the_reports_card_with_words_and_buttons(running: Running) -> 
     reply = running.client.post("/page/card", json={"record": record, "number": 7, "views": "standard"})
     assert reply.status_code == 200
     assert 'id="n7"' in reply.text
-    assert "Likely AI-generated. Of 1,000 real pictures, about 10 are called AI by mistake." in reply.text
+    assert "Likely AI-generated. Of 1,000 real pictures, about 10 are called AI too." in reply.text
     assert 'aria-controls="why7"' in reply.text
     report = io.StringIO()
     writer = writer_to(report, "html")
