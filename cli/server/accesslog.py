@@ -40,12 +40,20 @@ class AccessLog:
         seconds: how long a request may take.
         names: whether pictures are named.
         write: takes the lines.
+        closing: whether the server ends; then each reply says that its connection does too.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, seconds: float, names: bool, write: Callable[[str], object]
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        seconds: float,
+        names: bool,
+        write: Callable[[str], object],
+        closing: Callable[[], bool],
     ) -> None:
         self._app = app
+        self._closing = closing
         self._metrics = metrics
         self._seconds = seconds
         self._names = names
@@ -66,6 +74,8 @@ class AccessLog:
                 sent["status"] = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request.state.id
+                if self._closing():
+                    headers["Connection"] = "close"
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             elif message["type"] == "http.response.body":
@@ -94,7 +104,7 @@ class AccessLog:
             return Refusal("late", f"the request took longer than {self._seconds:g} s")
         except (ClientDisconnect, OSError):
             raise
-        except Exception:
+        except Exception:  # answered by the application unless it happened outside of it
             traceback.print_exc()  # for whoever runs the server; the client learns nothing of it
             return Refusal("internal", "the server failed on this request")
         return None

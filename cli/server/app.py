@@ -32,6 +32,7 @@ def build(
     service: Service,
     start: Callable[[], object],
     write: Callable[[str], object],
+    closed: Callable[[], Refusal | None],
 ) -> ASGIApp:
     """The application.
 
@@ -39,6 +40,7 @@ def build(
         service: engine, settings and limits.
         start: called when the application starts.
         write: takes the lines of the access log.
+        closed: why no new request is taken now, or ``None``.
     """
     settings = service.settings
 
@@ -47,13 +49,7 @@ def build(
         start()
         yield
 
-    gate = Middleware(
-        Gate,
-        names=settings.public_hosts,
-        origins=settings.cors,
-        closing=lambda: service.engine.closing,
-    )
-    middleware = [gate]
+    middleware = []
     if settings.cors:
         cors = Middleware(
             CORSMiddleware,
@@ -72,11 +68,16 @@ def build(
     app = Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={HTTPException: _answer, Refusal: _refuse},
+        exception_handlers={HTTPException: _answer, Refusal: _refuse, Exception: _fail},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return AccessLog(app, service.metrics, settings.timeout, settings.log_names, write)
+    gate = Gate(app, settings.public_hosts, settings.cors, closed)
+
+    def closing() -> bool:
+        return service.engine.closing
+
+    return AccessLog(gate, service.metrics, settings.timeout, settings.log_names, write, closing)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -91,3 +92,8 @@ async def _answer(request: Request, error: Exception) -> Response:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return refused(request, error)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """An error of ours: the client learns nothing of it, `AccessLog` reports it."""
+    return refused(request, Refusal("internal", "the server failed on this request"))

@@ -57,6 +57,7 @@ class Engine:
         from aidetect.detector.audit import selftest
         from aidetect.detector.audit.report import header
         from aidetect.detector.detector import Detector
+        from aidetect.detector.inputs.addresses import Guard
         from aidetect.detector.inputs.fetch import Fetcher, FetchOptions
         from aidetect.detector.live import Live
         from aidetect.detector.models.model import DEFAULT_MODEL
@@ -88,6 +89,7 @@ class Engine:
             max_bytes=settings.max_upload,
             retries=0,
             at_once=_DOWNLOADS,
+            guard=Guard(settings.networks),
         )
         self._fetcher = self._stack.enter_context(Fetcher(options))
         self._live = Live(detectors, caches, waiting=settings.max_waiting, watcher=self._metrics)

@@ -27,14 +27,14 @@ class Gate:
         app: what answers.
         names: names of this server besides those of the loopback interface, in lower case.
         origins: origins whose pages may send requests.
-        closing: whether new requests are refused because the server ends.
+        closed: why no new request is taken now, or ``None``.
     """
 
     def __init__(
-        self, app: ASGIApp, names: Iterable[str], origins: Iterable[str], closing: Callable[[], bool]
+        self, app: ASGIApp, names: Iterable[str], origins: Iterable[str], closed: Callable[[], Refusal | None]
     ) -> None:
         self._app = app
-        self._closing = closing
+        self._closed = closed
         self._names = frozenset(name.lower().rstrip(".") for name in names)
         self._origins = frozenset(origins)
 
@@ -42,8 +42,9 @@ class Gate:
         """Pass a request on, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in HEALTH:
             self._check(Request(scope))
-            if self._closing():
-                raise Refusal("closing", "the server is shutting down")
+            refusal = self._closed()
+            if refusal is not None:
+                raise refusal
         await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from aidetect.detector.errors import AidetectError
 from ..common import say
 from .accesslog import to_stdout
 from .app import build
+from .refusal import Refusal
 from .service import Service
 from .settings import Settings
 
@@ -31,9 +33,8 @@ _KEEP_ALIVE_SECONDS = 15
 # After SIGTERM, idle connections stay open so long: a request on its way gets an answer.
 _LINGER_SECONDS = 0.5
 _UNREAD_MILLISECONDS = 60_000
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-)
+# Connections above the limit are told so; above this many more they are cut.
+_SPARE = 64
 
 
 class _Connection(H11Protocol):
@@ -50,9 +51,8 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
         super().connection_made(transport)
-        if len(self.connections) > self.most:
-            transport.write(_FULL)
-            transport.close()
+        if len(self.connections) > self.most + _SPARE:
+            transport.abort()
             return
         self._arm(_HEADER_SECONDS)
 
@@ -71,6 +71,12 @@ class _Connection(H11Protocol):
                 self._arm(_HEADER_SECONDS)
         else:
             self._disarm()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, of which a part may be here."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._arm(_HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -115,7 +121,7 @@ class Server(uvicorn.Server):
         if settings.tls is not None:
             options = {"ssl_certfile": settings.tls[0], "ssl_keyfile": settings.tls[1]}
         config = uvicorn.Config(
-            build(self.service, self._load, write),
+            build(self.service, self._load, write, self._closed),
             http=type("Connection", (_Connection,), limits),
             ws="none",
             lifespan="on",
@@ -126,7 +132,7 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             h11_max_incomplete_event_size=_HEADER_BYTES,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(settings.grace) + 5,
+            timeout_graceful_shutdown=math.ceil(settings.grace) + 1,
             **options,
         )
         try:
@@ -184,6 +190,13 @@ class Server(uvicorn.Server):
         late = loop.call_later(self.settings.grace, lambda: loop.run_in_executor(None, engine.close))
         await super().shutdown(sockets)
         late.cancel()
+
+    def _closed(self) -> Refusal | None:
+        if self.service.engine.closing:
+            return Refusal("closing", "the server is shutting down", {"Connection": "close"})
+        if len(self.server_state.connections) > self.settings.max_connections:
+            return Refusal("busy", "there are too many connections; try again later", {"Connection": "close"})
+        return None
 
     def _load(self) -> None:
         threading.Thread(target=self._load_engine, name="aidetect-load", daemon=True).start()

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from ..errors import InputError
+from .addresses import Guard, GuardedTransport, RefusedAddressError
 
 _RETRY_STATUS = {429, 500, 502, 503, 504}
 
@@ -31,6 +32,8 @@ class FetchOptions:
         retries: number of retries after 429, 5xx, or a broken connection.
         backoff: seconds before the first retry; doubled for each further one.
         at_once: number of downloads at the same time.
+        guard: decides which addresses may be fetched from, where URLs come from somebody else; ``None`` for
+            any. With a guard, no proxy is used.
     """
 
     allowed: bool = True
@@ -42,6 +45,7 @@ class FetchOptions:
     retries: int = 3
     backoff: float = 0.5
     at_once: int = 4
+    guard: Guard | None = None
 
 
 class Fetcher:
@@ -75,8 +79,8 @@ class Fetcher:
         """The body of a URL.
 
         Raises:
-            InputError: ``network_refused``, ``bad_url``, ``http_error``, ``network_error``,
-                ``timeout``, ``too_large``, ``too_many_redirects``.
+            InputError: ``network_refused``, ``address_refused``, ``bad_url``, ``http_error``,
+                ``network_error``, ``timeout``, ``too_large``, ``too_many_redirects``.
         """
         if not self.options.allowed:
             raise InputError("network_refused", "network use is switched off by --no-network")
@@ -96,12 +100,18 @@ class Fetcher:
         with self._lock:
             if self._client is None:
                 options = self.options
+                # Each download has its own connection, which its watch can cut.
+                limits = httpx.Limits(max_keepalive_connections=0)
+                guarded = None
+                if options.guard is not None:
+                    inner = httpx.HTTPTransport(trust_env=False, limits=limits)
+                    guarded = GuardedTransport(options.guard, inner)
                 self._client = httpx.Client(
+                    transport=guarded,
                     follow_redirects=True,
                     max_redirects=options.max_redirects,
                     timeout=httpx.Timeout(options.read_timeout, connect=options.connect_timeout),
-                    # Each download has its own connection, which its watch can cut.
-                    limits=httpx.Limits(max_keepalive_connections=0),
+                    limits=limits,
                     headers={
                         "User-Agent": self._agent,
                         "Accept": "image/*,*/*;q=0.5",
@@ -158,6 +168,8 @@ class Fetcher:
         except httpx.TooManyRedirects:
             limit = self.options.max_redirects
             raise InputError("too_many_redirects", f"more than {limit} redirects") from None
+        except RefusedAddressError as error:
+            raise InputError("address_refused", str(error)) from None
         except httpx.TimeoutException:
             raise _RetryableError(InputError("timeout", "the server did not answer in time")) from None
         except (httpx.HTTPError, httpx.StreamError, RuntimeError) as error:
