@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import encode, png_chunk, shapes
+from conftest import encode, noise, png_chunk, shapes
 from jsonschema import Draft202012Validator
 from PIL import PngImagePlugin
 from serving import Running, Servers
@@ -160,7 +160,7 @@ def test_chosen_files_become_cards_with_the_scores_of_scan(
     assert all(source.startswith("blob:") for source in sources)
     widths = "all => all.map((one) => one.naturalWidth)"
     assert window.page.eval_on_selector_all("#cards img", widths) == [160, 96, 90]
-    assert window.said().startswith("4 of 4 pictures scored: ")
+    assert window.said().startswith("4 of 4 pictures done: ")
 
 
 def test_pictures_can_be_pasted_and_dropped(visit: Any, server: Running) -> None:
@@ -296,6 +296,18 @@ def test_results_can_be_kept_as_json_csv_and_a_page(visit: Any, server: Running)
     ]
     assert kept["HTML"].count("data:image/jpeg;base64,") == 2
     assert "larger than 1 MiB" in kept["HTML"]
+
+
+def test_a_page_that_would_be_too_large_has_no_thumbnails(visit: Any, serve: Any) -> None:
+    window = visit(serve(max_upload=40_000))
+    window.choose(*(file(f"{n}.png", encode(noise(60, 60, n))) for n in range(12)))
+    window.settle()
+    with window.page.expect_download() as download:
+        window.page.get_by_role("button", name="HTML").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    assert text.count('<article class="card') == 12
+    assert "data:image" not in text
+    assert window.page.get_by_role("alert").inner_text().startswith("The page has no thumbnails")
 
 
 def test_results_come_as_they_are_ready_and_few_at_a_time(visit: Any, server: Running) -> None:
@@ -483,7 +495,7 @@ def with_everything(window: Open) -> None:
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(visit: Any, server: Running, scheme: str) -> None:
-    window = visit(server, color_scheme=scheme, reduced_motion="reduce")
+    window = visit(server, DESKTOP | {"height": 6000}, color_scheme=scheme, reduced_motion="reduce")
     assert AXE
     window.page.evaluate(Path(AXE).read_text(encoding="utf-8"))
     for prepare in (

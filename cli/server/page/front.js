@@ -241,7 +241,7 @@ function show() {
   at("bar").max = Math.max(1, items.size);
   at("bar").value = counts.images;
   at("bar").hidden = !busy;
-  at("state").textContent = busy ? `${counts.images} of ${items.size} scored` : "";
+  at("state").textContent = busy ? `${counts.images} of ${items.size} done` : "";
   at("stop").hidden = !busy;
   at("save").hidden = !header || counts.images === 0;
   document.title = busy ? `${counts.images} of ${items.size} - ${title}` : title;
@@ -275,7 +275,7 @@ function tell(counts, busy) {
   telling = setTimeout(() => {
     const only = items.size === 1 ? [...items.values()][0] : null;
     const words = Object.entries(VERDICTS).filter(([verdict]) => counts[verdict]);
-    let text = `${counts.images} of ${items.size} pictures scored`;
+    let text = `${counts.images} of ${items.size} pictures done`;
     if (!busy) text += `: ${words.map(([verdict, word]) => `${counts[verdict]} ${word}`).join(", ")}`;
     if (only?.state === "done") text = `${visible(only.name)}: ${only.card.querySelector(".result").textContent}`;
     if (only?.state === "failed") text = `${visible(only.name)}: ${only.record.error.message}`;
