@@ -39,7 +39,9 @@ def draw(path: Path, browser: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         demo_pictures.write(Path(folder))
         command = ["aidetect", "serve", "--port", "0", "--no-cache"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as server:
             try:
                 assert server.stderr is not None
                 found = filter(None, (re.search(r"ready at (\S+)", line) for line in server.stderr))
