@@ -1,7 +1,7 @@
 """Real clients of the cloud API, as the documentation shows them, against the running server.
 
-`AIDETECT_CLIENTS` is a folder with the clients: ``sync`` and ``async`` (pip's ``--target``) and ``node`` (where
-npm was run); see ``.ci/run``.
+`AIDETECT_CLIENTS` is a folder with the clients: ``sync`` and ``async`` (pip's ``--target``) and ``node``
+(where npm was run); see ``.ci/run``.
 """
 
 from __future__ import annotations
