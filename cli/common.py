@@ -61,8 +61,18 @@ def errors_for_people() -> Iterator[None]:
         raise CommandError(str(error), ExitCode.USAGE) from None
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the tower. `auto` takes bfloat16 where the device computes faster in it; float32 "
+    "gives the same score on every machine.",
+)
+
+
 def model_options(command: F) -> F:
-    """Add ``--model --device --views --batch-size --workers``."""
+    """Add ``--model --device --precision --views --batch-size --workers``."""
     options = [
         click.option(
             "--model",
@@ -78,13 +88,15 @@ def model_options(command: F) -> F:
             show_default=True,
             help="Device to compute on.",
         ),
+        precision_option,
         click.option(
             "--views",
             "mode",
-            type=click.Choice(["fast", "standard", "thorough"]),
+            type=click.Choice(["fast", "adaptive", "standard", "thorough"]),
             default="standard",
             show_default=True,
-            help="Views scored per image. More views are slower and more accurate.",
+            help="Views scored per image. More views are slower and more accurate. `adaptive` scores all views "
+            "of `standard` only where the first ones leave the verdict open.",
         ),
         click.option(
             "--batch-size",

@@ -140,6 +140,7 @@ def detector_for(options: dict[str, Any]) -> Any:
         options["model"],
         options["device"],
         options["mode"],
+        precision=options["precision"],
         batch_size=options["batch_size"],
         workers=options["workers"],
         max_pixels=None if megapixels is None else int(megapixels * 1e6),

@@ -94,5 +94,7 @@ def main(**_: Any) -> None:
       aidetect scan ./uploads --fail-on ai -q
     """
     from aidetect.detector.models.memory import keep_freed  # imports ctypes, which help does not need
+    from aidetect.detector.resources import wait_asleep
 
     keep_freed()
+    wait_asleep()

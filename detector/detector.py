@@ -22,6 +22,7 @@ from .inputs.source import Source
 from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
+from .models.probe import CENTRE
 from .pending import Extras, Prepared, Result, kept_result
 from .prepare import Preparer
 from .record import Record, ViewScore
@@ -33,6 +34,8 @@ from .versions import library_versions, tool
 TRIM_EVERY = 16
 # Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
+# Kinds of views that the probe of another kind judges.
+_PROBE = {CENTRE: "whole"}
 
 
 class Detector:
@@ -41,7 +44,7 @@ class Detector:
     Args:
         model: a loaded model.
         device: the device and number format that the tower runs with.
-        mode: ``fast``, ``standard`` or ``thorough``; it decides which views are scored.
+        mode: ``fast``, ``adaptive``, ``standard`` or ``thorough``; it decides which views are scored.
         batch_size: views per forward pass; ``None`` means 8 on the CPU and 64 elsewhere.
         workers: threads that read and decode; ``None`` means one per core, at most four.
         max_pixels: pictures with more pixels are refused before decoding.
@@ -67,6 +70,7 @@ class Detector:
         self.mode = mode
         self.plan = model.card.plan(mode, preprocess.size, preprocess.interpolation)
         self.calibration = model.card.calibration(mode)
+        self.stages = model.card.stages(mode)
         self.thresholds = model.card.thresholds(mode)
         self.batch_size = batch_size or (8 if device.name == "cpu" else 64)
         self.workers = workers or min(4, os.cpu_count() or 1)
@@ -88,21 +92,28 @@ class Detector:
 
     @classmethod
     def load(
-        cls, model: str = DEFAULT_MODEL, device: str = "auto", mode: str = "standard", **options: Any
+        cls,
+        model: str = DEFAULT_MODEL,
+        device: str = "auto",
+        mode: str = "standard",
+        *,
+        precision: str = "auto",
+        **options: Any,
     ) -> Detector:
         """Load a model by name or path onto a device, after verifying its hashes.
 
         Args:
             model: a model's name or the path of its folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-            mode: ``fast``, ``standard`` or ``thorough``.
+            mode: ``fast``, ``adaptive``, ``standard`` or ``thorough``.
+            precision: ``auto``, ``float32`` or ``bfloat16``.
             **options: as for the class: ``batch_size, workers, max_pixels, frames, strict``.
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
-            AidetectError: the device cannot be used.
+            AidetectError: the device or the precision cannot be used.
         """
-        return cls(load_model(model), choose(device), mode, **options)
+        return cls(load_model(model), choose(device, precision), mode, **options)
 
     def reading(self, logit: float) -> tuple[float, str]:
         """The calibrated probability and the verdict for a raw logit."""
@@ -171,7 +182,7 @@ class Detector:
                 # A partial batch runs when nothing else is ready to fill it.
                 if len(batch) >= self.batch_size or (batch and not ready):
                     taken, batch[: self.batch_size] = batch[: self.batch_size], []
-                    self.run(taken)  # may reduce the batch size
+                    batch[:0] = self.run(taken)  # may reduce the batch size
                 while waiting and waiting[0].done:
                     yield self.finish(waiting.popleft(), cache)
                     finished += 1
@@ -195,30 +206,36 @@ class Detector:
             if result is None and cache is not None:
                 result = kept_result(cache, frame.key)
             if result is None:
-                result = Result([v.kind for v in frame.views], [v.box for v in frame.views])
-                batch += [(result, view) for view in frame.views]
+                result = Result([], [])
+                batch += [(result, view) for view in result.begin(frame.views)]
                 prepared.charge.append(result)
             known[frame.key] = frame.result = result
             frame.views = []
 
-    def run(self, batch: list[tuple[Result, View]]) -> None:
-        """Compute a batch, at most ``batch_size`` views. A step of `stream`."""
+    def run(self, batch: list[tuple[Result, View]]) -> list[tuple[Result, View]]:
+        """Compute a batch, at most ``batch_size`` views. A step of `stream`.
+
+        Returns:
+            Further views of these pictures that are to be scored next, before others.
+        """
         start = time.perf_counter()
         features = self._features(np.stack([view.rgb for _, view in batch]))
         logits = np.empty(len(batch))
         for kind, probe in self.model.probes.items():
-            rows = [i for i, (_, view) in enumerate(batch) if view.kind == kind]
+            rows = [i for i, (_, view) in enumerate(batch) if _PROBE.get(view.kind, view.kind) == kind]
             if rows:
                 logits[rows] = probe.logits(features[rows])
         for (result, _), logit in zip(batch, logits, strict=True):
             result.logits.append(float(logit))
         for (result, view), vector in zip(batch, features, strict=True):
-            if view.kind in self.model.families:
-                family_probe = self.model.families[view.kind]
+            family_probe = self.model.families.get(_PROBE.get(view.kind, view.kind))
+            if family_probe is not None:
                 result.families.append(family_probe.log_probabilities(vector[None])[0])
         share = (time.perf_counter() - start) / len(batch)
         for result, _ in batch:
             result.seconds += share
+        different = {id(result): result for result, _ in batch}.values()
+        return [(result, view) for result in different for view in result.settle(self.stages)]
 
     def _features(self, views: np.ndarray) -> np.ndarray:
         """Features of a batch. When memory runs out, the batch size is halved for the rest of the run.
@@ -262,7 +279,7 @@ class Detector:
             new = {key: result.to_data() for key, result in results.items() if not result.kept}
             if new or prepared.file:
                 cache.put(prepared.file, [frame.to_data() for frame in prepared.frames], new)
-        logits = {key: self.calibration.join(result.kinds, result.logits) for key, result in results.items()}
+        logits = {key: self.stages.logit(r.stage, r.kinds, r.logits) for key, r in results.items()}
         frame = max((f for f in prepared.frames if not f.reencoding), key=lambda f: logits[f.key])
         result = results[frame.key]
         record.pixels_sha256, record.format = frame.sha256, frame.format

@@ -330,7 +330,7 @@ class Live:
         taken, lane.batch[:size] = lane.batch[:size], []
         start = time.perf_counter()
         try:
-            lane.detector.run(taken)
+            lane.batch[:0] = lane.detector.run(taken)
         except Exception as error:  # all whose views were in it get it
             self._drop(lane, {id(result) for result, _ in taken}, error)
             return 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .images.views import View
+from .models.stages import Stages
 from .record import Record
 from .resultcache import ResultCache
 
@@ -17,8 +18,10 @@ class Result:
     """Logits of the views of one distinct picture; empty until its batch has run.
 
     Attributes:
-        kinds, boxes: of the views, as in `View`.
+        kinds, boxes: of the views to be scored so far, as in `View`.
         logits: one per view.
+        stage: the last stage whose views were scored, or are being scored.
+        later: views of further stages, which are scored only if the logits so far leave the score open.
         families: log-probabilities of generator families, one array per view; empty without attribution.
         seconds: time spent on it in forward passes.
         kept: whether it came from the result cache.
@@ -29,24 +32,49 @@ class Result:
     logits: list[float] = field(default_factory=list)
     families: list[np.ndarray] = field(default_factory=list)
     seconds: float = 0.0
-
     kept: bool = False
+    stage: int = 0
+    later: list[View] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        """Whether every view has its logit."""
-        return len(self.logits) == len(self.kinds)
+        """Whether every view that is to be scored has its logit."""
+        return not self.later and len(self.logits) == len(self.kinds)
+
+    def begin(self, views: list[View]) -> list[View]:
+        """Take over a picture's views, and give those of the first stage."""
+        self.later = views
+        return self._next(views[0].stage)
+
+    def settle(self, stages: Stages) -> list[View]:
+        """Once a stage's views have logits: the views of the next one, or none if the score is clear."""
+        if not self.later or len(self.logits) < len(self.kinds):
+            return []
+        if stages.goes_on(self.stage, self.kinds, self.logits):
+            return self._next(self.later[0].stage)
+        self.later = []
+        return []
+
+    def _next(self, stage: int) -> list[View]:
+        mine = [view for view in self.later if view.stage == stage]
+        self.later = [view for view in self.later if view.stage != stage]
+        self.stage = stage
+        self.kinds += [view.kind for view in mine]
+        self.boxes += [view.box for view in mine]
+        return mine
 
     def to_data(self) -> dict[str, Any]:
         """The result as JSON data. `from_data` restores every float exactly."""
         families = [[float(value) for value in vector] for vector in self.families]
-        return {"kinds": self.kinds, "boxes": self.boxes, "logits": self.logits, "families": families}
+        scores = {"kinds": self.kinds, "boxes": self.boxes, "logits": self.logits, "families": families}
+        return scores | {"stage": self.stage}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Result:
         """The result that `to_data` gave this data for."""
         boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
-        return cls(data["kinds"], boxes, data["logits"], [np.array(v) for v in data["families"]], kept=True)
+        families = [np.array(vector) for vector in data["families"]]
+        return cls(data["kinds"], boxes, data["logits"], families, kept=True, stage=data["stage"])
 
 
 @dataclass

@@ -15,7 +15,7 @@ from .images.backdrop import looks
 from .images.caution import cautions
 from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
-from .images.views import ViewPlan, cut, looked_at, make_views, thumbnail, whole_view
+from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
 from .inputs.fetch import Fetcher
 from .inputs.source import Source, read_file, read_stream
 from .models.model import Thresholds
@@ -137,9 +137,11 @@ class Preparer:
 
     def _frame(self, pixels: Pixels) -> Frame:
         box = looked_at(pixels.rgb, self.plan)
-        views, inside = make_views(pixels.rgb, self.plan, box), cut(pixels.rgb, box)
+        inside = cut(pixels.rgb, box)
+        squares = Squares(inside, self.plan.size, self.plan.interpolation, self.plan.spread)
+        views = make_views(pixels.rgb, self.plan, box, squares)
         wholes = [view for view in views if view.kind == "whole"]
-        middle = wholes[len(wholes) // 2] if len(wholes) % 2 else whole_view(inside, self.plan.size)
+        middle = wholes[len(wholes) // 2] if len(wholes) % 2 else squares.view()
         return Frame(
             pixels.key,
             pixels.sha256,

@@ -1,10 +1,11 @@
-"""Limits for long runs: pixels decoded at once, reading threads, freed memory."""
+"""Limits for long runs: pixels decoded at once, reading threads, waiting threads, freed memory."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,26 @@ def trim() -> None:
     give_back = _malloc_trim()
     if give_back is not None:
         give_back(0)
+
+
+# What people set for the waiting of OpenMP's threads: by its standard, for GNU's and for Intel's and LLVM's.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def wait_asleep() -> bool:
+    """Make OpenMP's threads sleep while they wait for one another; by default they take a core to wait.
+
+    Where decoders or other programs need a core too, a waiting thread keeps it from the one it waits for.
+    OpenMP reads this when torch is loaded, so it must be called before. It applies to the whole process and
+    its children. So programs should call this, libraries should not.
+
+    Returns:
+        Whether it was set. What the environment says already stays, and it is ``False``.
+    """
+    if any(name in os.environ for name in _WAITING):
+        return False
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    return True
 
 
 class PixelGate:

@@ -27,7 +27,7 @@ from aidetect.detector.images.caution import cautions
 from aidetect.detector.images.views import ViewPlan, make_views
 from aidetect.detector.inputs.fetch import FetchOptions
 from aidetect.detector.inputs.source import Source
-from aidetect.detector.models.device import Device, choose
+from aidetect.detector.models.device import Device, choose, cpu_bfloat16
 from aidetect.detector.models.model import Model, load_model
 from aidetect.detector.record import Record, ViewScore, printable, raw_name
 from aidetect.detector.resources import PixelGate
@@ -155,7 +155,34 @@ def test_load(tiny_model_folder: Path) -> None:
     assert detector.score([PICTURES[0]])[0].status == "ok"
     with pytest.raises(AidetectError, match="mps"):
         Detector.load(str(tiny_model_folder), "mps")
-    assert choose("cpu").dtype_name == "float32"
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "named"), [(True, True, "AMX"), (False, True, "AVX512-BF16"), (False, False, None)]
+)
+def test_precision(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, named: str | None) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert cpu_bfloat16() == named
+    assert choose("cpu", "float32").dtype_name == "float32"
+    if named:
+        assert choose("cpu").dtype_name == choose("cpu", "bfloat16").dtype_name == "bfloat16"
+    else:
+        assert choose("cpu").dtype_name == "float32"
+        with pytest.raises(AidetectError, match="no fast bfloat16; use --precision float32"):
+            choose("cpu", "bfloat16")
+
+
+def test_scores_in_bfloat16_are_near(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    formats = ("float32", "bfloat16")
+    found = [Detector.load(str(tiny_model_folder), "cpu", precision=p) for p in formats]
+    assert found[0].identity != found[1].identity
+    exact, near = (detector.score(PICTURES[:3]) for detector in found)
+    for a, b in zip(exact, near, strict=True):
+        assert a.pixels_sha256 == b.pixels_sha256
+        assert a.logit is not None and b.logit is not None
+        assert 0 < abs(a.logit - b.logit) < 0.5
 
 
 def test_defaults(model: Model) -> None:

@@ -24,8 +24,8 @@ from ..common import (
 def doctor(model: str | None, device: str, mode: str, **options: Any) -> None:
     """Check this installation.
 
-    Prints the versions, the device and why it was chosen, and checks the hashes of the model files. The
-    self-test scores an image drawn in code and compares its logit with the one in the model card.
+    Prints the versions, the device and why it was chosen, its speed, and checks the hashes of the model
+    files. The self-test scores an image drawn in code and compares its logit with the one in the model card.
 
     \b
     Exit codes:
@@ -42,6 +42,7 @@ def doctor(model: str | None, device: str, mode: str, **options: Any) -> None:
     from aidetect.detector import version
     from aidetect.detector.audit.selftest import run
     from aidetect.detector.images.pixels import has_heif
+    from aidetect.detector.models.device import cpu_bfloat16
     from aidetect.detector.models.model import DEFAULT_MODEL, read_model_card, verify_model
     from aidetect.detector.versions import library_versions
 
@@ -51,6 +52,10 @@ def doctor(model: str | None, device: str, mode: str, **options: Any) -> None:
     click.echo(f"{'HEIC':<12} {'yes' if has_heif() else 'no (pip install aidetect[heif])'}")
     detector = load_detector(model, device, mode, **options)
     click.echo(f"{'device':<12} {detector.device.name}, {detector.device.dtype_name} ({detector.device.why})")
+    if detector.device.name == "cpu":
+        click.echo(f"{'bfloat16':<12} {cpu_bfloat16() or 'not fast on this CPU'}")
+    speed = detector.model.tower.views_per_second(detector.batch_size)
+    click.echo(f"{'speed':<12} {speed:.1f} views a second")
     with errors_for_people():
         for path, sha256 in verify_model(read_model_card(model or DEFAULT_MODEL)):
             click.echo(f"{'hash ok':<12} {sha256[:16]}  {visible(str(path))}")

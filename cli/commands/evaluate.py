@@ -256,6 +256,7 @@ def _run(conditions: Sequence[str], options: dict[str, Any]) -> ExitCode:
             options["model"],
             options["device"],
             options["mode"],
+            precision=options["precision"],
             batch_size=options["batch_size"],
             workers=options["workers"],
         )

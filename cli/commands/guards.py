@@ -159,6 +159,7 @@ def _detector(options: dict[str, Any], found: Sequence[Picture]) -> Any:
         options["model"],
         options["device"],
         options["mode"],
+        precision=options["precision"],
         batch_size=options["batch_size"],
         workers=options["workers"],
     )

@@ -196,6 +196,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     return Settings(
         model=options["model"],
         device=options["device"],
+        precision=options["precision"],
         mode=options["mode"],
         detector=detector,
         cache=not options["no_cache"],

@@ -57,6 +57,13 @@ from ..common import (
     show_default=True,
     help="Device to compute on.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["report", "auto", "float32", "bfloat16"]),
+    default="report",
+    show_default=True,
+    help="Number format of the tower. `report` takes the report's, where this device is fast in it.",
+)
 @click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
 @table_or_json
 @click.option(
@@ -71,7 +78,8 @@ def verify(report: Path | None, log: Path | None, **options: Any) -> None:
 
     A report must be JSON (`aidetect scan -o report.json`). Every input is read, hashed and scored again
     with the same model and views, without the result cache. An input is `same` if its pixels are equal and
-    its logit differs by no more than the tolerance in the report. Otherwise it is `changed` or `missing`.
+    its logit differs by no more than the tolerance in the report. The tolerance is larger if the report or
+    this run is in bfloat16. Otherwise it is `changed` or `missing`.
 
     An audit log (`aidetect scan --log FILE`) is intact if each line holds the hash of the line before. The
     hash of the last line is printed. Keep it elsewhere and pass it as --head later: it shows that no line
@@ -133,8 +141,16 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
         report = read_report(path)
     model = report["model"]
     records = report["records"]
+    then = str((report.get("device") or {}).get("dtype", "float32"))
+    precision = options["precision"]
+    if precision == "report":
+        precision = "auto" if then == "bfloat16" else "float32"
     detector = load_detector(
-        options["model"] or model["name"], options["device"], model["views"], **report.get("decoding", {})
+        options["model"] or model["name"],
+        options["device"],
+        model["views"],
+        precision=precision,
+        **report.get("decoding", {}),
     )
     if detector.model.card.sha256 != model["card_sha256"]:
         raise CommandError(
@@ -144,7 +160,8 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
             ExitCode.MODEL,
         )
     dtype = detector.device.dtype_name
-    tolerance = float(report.get("tolerance", TOLERANCE).get(dtype, TOLERANCE[dtype]))
+    stated = TOLERANCE | report.get("tolerance", {})
+    tolerance = max(float(stated.get(name, 0.0)) for name in (dtype, then))
     extras = Extras(stability=any(record.get("stability") for record in records))
     fetch = FetchOptions(allowed=not options["no_network"])
     results = []

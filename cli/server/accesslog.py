@@ -86,7 +86,7 @@ class AccessLog:
             refusal = await self._run(scope, receive, answer)
             if refusal is not None and not sent:
                 await refused(request, refusal)(scope, receive, answer)
-        except (ClientDisconnect, OSError):
+        except ClientDisconnect:
             sent["status"] = _GONE
         except asyncio.CancelledError:
             sent.setdefault("status", _GONE)
@@ -102,7 +102,7 @@ class AccessLog:
             return refusal
         except TimeoutError:
             return Refusal("late", f"the request took longer than {self._seconds:g} s")
-        except (ClientDisconnect, OSError):
+        except ClientDisconnect:
             raise
         except Exception:  # answered by the application unless it happened outside of it
             traceback.print_exc()  # for whoever runs the server; the client learns nothing of it

@@ -7,7 +7,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
@@ -100,6 +100,8 @@ class OwnApi:
                 raise Refusal("argument", f"one image is explained at a time, not {len(sources)}")
             (source,) = sources
             options = self._options(fields | {"stability": "true"})
+            if options.mode == "adaptive":  # it may score a part of the views; all are explained
+                options = replace(options, mode="standard")
             self._service.note(request, [source.name])
             (record,) = await self._score([source], options)
             if record.error is not None:
@@ -158,7 +160,7 @@ class OwnApi:
             body = await read_raw(request, hold, settings.max_upload, settings.upload_timeout)
             sources = [Source(fields.get("name") or _NAME, "memory", payload=body)] if body else []
         if not sources:
-            raise Refusal("argument", "there is no image in the request")
+            raise Refusal("argument", "there is no image in the request; a raw one needs a Content-Type")
         return sources, fields
 
     async def _fetch(self, url: str, hold: Hold) -> Source:

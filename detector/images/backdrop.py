@@ -24,7 +24,7 @@ def opacity(image: Image.Image, transparency: bytes | None = None) -> np.ndarray
         ``[height, width]``, dtype ``uint8``, 0..255; ``None`` where the image has no such thing.
     """
     if image.mode in ("RGBA", "LA"):
-        return np.asarray(image)[:, :, -1].copy()
+        return np.asarray(image.getchannel("A"))
     if image.mode in ("RGBa", "La", "PA"):
         alpha = image.convert({"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}[image.mode]).getchannel("A")
         return np.asarray(alpha).copy()
@@ -82,10 +82,11 @@ def seen_on(rgb: np.ndarray, alpha: np.ndarray, value: int) -> np.ndarray:
         alpha: ``[height, width]``, dtype ``uint8``.
         value: of the backdrop, 0..255.
     """
-    seen = np.empty_like(rgb)
-    step = max(1, 2**20 // max(1, rgb.shape[1]))
-    for at in range(0, len(rgb), step):
-        share = alpha[at : at + step, :, None].astype(np.uint32)
-        mixed = rgb[at : at + step] * share + value * (255 - share)
-        seen[at : at + step] = (2 * mixed + 255) // 510
-    return seen
+    height, width = rgb.shape[:2]
+    samples, seen = rgb.reshape(height, -1), np.empty((height, 3 * width), np.uint8)
+    step = max(1, 2**18 // max(1, width))
+    for at in range(0, height, step):
+        share = np.repeat(alpha[at : at + step], 3, axis=1).astype(np.uint16)
+        mixed = samples[at : at + step] * share + np.uint16(value) * (255 - share)
+        seen[at : at + step] = (mixed + 127) // 255  # at most 255 * 255 + 127, which 16 bits hold
+    return seen.reshape(rgb.shape)

@@ -23,13 +23,13 @@ def cautions(width: int, height: int, whole: np.ndarray) -> list[str]:
         found.append(f"small: {width}x{height} has little native detail; the score is less reliable")
     if max(width, height) > 4 * short:
         found.append("strip: very long and narrow; only parts of it are looked at")
-    values = whole.astype(np.int16)
-    if values.std() < 4:
+    if whole.std() < 4:
         found.append("flat: almost one colour; there is nothing to judge")
         return found
-    spread = values.max(axis=2) - values.min(axis=2)
-    grey = float((spread < 24).mean())
-    extreme = float(((values.min(axis=2) > 225) | (values.max(axis=2) < 40)).mean())
+    red, green, blue = (whole[..., channel] for channel in range(3))
+    low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
+    grey = float((high - low < 24).mean())
+    extreme = float(((low > 225) | (high < 40)).mean())
     if grey > 0.9 and extreme > 0.6:
         found.append("document: looks like a page, a screenshot of text or line art; few such were tested")
     return found

@@ -74,13 +74,13 @@ def _strip(lines: np.ndarray) -> int:
     """How many of the first of ``[n, m, 3]`` lines are a strip that may be taken away."""
     count, length = lines.shape[:2]
     lines = lines[:, :: max(1, length // _SAMPLES)]
-    colour = np.median(lines[0], axis=0).astype(np.int16)
-
-    def differences(some: np.ndarray) -> np.ndarray:
-        return np.asarray(np.abs(some.astype(np.int16) - colour).max(axis=2))
+    colour = _median(lines[0])
 
     def alike(some: np.ndarray) -> np.ndarray:
-        return np.asarray((differences(some) <= _NEAR).mean(axis=1))
+        return _shares(_within(some, colour, _NEAR))
+
+    def other(some: np.ndarray) -> np.ndarray:
+        return _shares(~_within(some, colour, _FAR))
 
     if alike(lines[:1])[0] < _BLANK:
         return 0
@@ -96,13 +96,39 @@ def _strip(lines: np.ndarray) -> int:
             break
     else:
         return 0
-    begun = (differences(lines[first : blank + 1 + _GAP]) > _FAR).mean(axis=1) >= _BEGUN
+    begun = other(lines[first : blank + 1 + _GAP]) >= _BEGUN
     if not begun.any():
         return 0
     thickness = first + int(begun.argmax())
     after = lines[thickness : thickness + max(8, count // 40)]
-    goes_on = (alike(after) <= _WRITTEN).mean() >= 0.9 and (differences(after) > _FAR).mean() >= _BEGUN
+    goes_on = (alike(after) <= _WRITTEN).mean() >= 0.9 and other(after).mean() >= _BEGUN
     return thickness if goes_on else 0
+
+
+def _median(some: np.ndarray) -> list[int]:
+    """The median of each channel of ``[n, 3]`` pixels, dtype ``uint8``, rounded down."""
+    found = []
+    for channel in range(3):
+        upto = np.bincount(some[:, channel], minlength=256).cumsum()
+        low, high = np.searchsorted(upto, [(len(some) + 1) // 2, len(some) // 2 + 1])
+        found.append(int(low + high) // 2)
+    return found
+
+
+def _within(some: np.ndarray, colour: list[int], distance: int) -> np.ndarray:
+    """Which of ``[n, m, 3]`` pixels differ from a colour by at most so much in every channel."""
+    found = None
+    for channel, value in enumerate(colour):
+        low, high = max(0, value - distance), min(255, value + distance)
+        # In uint8 what is below `low` becomes large.
+        near = np.subtract(some[..., channel], np.uint8(low)) <= np.uint8(high - low)
+        found = near if found is None else np.logical_and(found, near, out=found)
+    return np.asarray(found)
+
+
+def _shares(marked: np.ndarray) -> np.ndarray:
+    """The share of each of ``[n, m]`` lines, dtype ``bool``, that is marked."""
+    return np.asarray(marked.sum(axis=1) / marked.shape[1])
 
 
 def _on_page(rgb: np.ndarray) -> Box:
@@ -115,8 +141,7 @@ def _on_page(rgb: np.ndarray) -> Box:
     counts = np.bincount(codes.ravel())
     if counts.max() < _PLAIN * codes.size:
         return 0, 0, width, height
-    colour = np.median(some[codes == counts.argmax()], axis=0)
-    filled = np.abs(some.astype(np.int16) - np.int16(colour)).max(axis=2) > _NEAR
+    filled = ~_within(some, _median(some[codes == counts.argmax()]), _NEAR)
     upper, lower, left, right = 0, filled.shape[0], 0, filled.shape[1]
     for _ in range(_ROUNDS):
         before = upper, lower, left, right
@@ -136,7 +161,7 @@ def _on_page(rgb: np.ndarray) -> Box:
 
 def _largest_run(filled: np.ndarray) -> tuple[int, int]:
     """Start and end of those rows of ``[n, m]``, dtype ``bool``, between blank ones, that hold most."""
-    rows = np.concatenate([[False], filled.mean(axis=1) > _DOTTED, [False]])
+    rows = np.concatenate([[False], _shares(filled) > _DOTTED, [False]])
     runs = np.flatnonzero(rows[1:] != rows[:-1]).reshape(-1, 2)
     if not len(runs):
         return 0, len(filled)

@@ -412,11 +412,9 @@ def _rgb(frame: Image.Image) -> np.ndarray:
         frame = frame.convert("RGBA")
     elif mode == "La":
         frame = frame.convert("LA")
-    if frame.mode in ("RGBA", "RGBX"):
-        return np.asarray(frame)[:, :, :3].copy()
     if frame.mode == "P":
         frame.info.pop("transparency", None)
-    return np.asarray(frame.convert("RGB"))
+    return np.asarray(frame if frame.mode == "RGB" else frame.convert("RGB"))
 
 
 def _decode_error(error: Exception, data: bytes = b"") -> InputError:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from PIL import Image
 
 from .launder import jpeg
@@ -48,6 +50,7 @@ class ViewPlan:
         spread: whether a picture that is far from square gets several whole-picture views (see
             `whole_views`).
         trim: whether bars, captions and a page around a picture are left out (see `margins.content_box`).
+        staged: whether the views come in stages: the centred square, the first native crop, the others.
     """
 
     size: int
@@ -57,6 +60,7 @@ class ViewPlan:
     whole_jpeg: int = 0
     spread: bool = False
     trim: bool = False
+    staged: bool = False
 
     def __post_init__(self) -> None:
         if self.native not in _CENTRES:
@@ -72,35 +76,55 @@ class View:
     """One view.
 
     Attributes:
-        kind: ``whole`` or ``native``.
+        kind: ``whole``, ``native``, or ``centre`` for a centred square that is scored only because a staged
+            plan begins with it.
         box: left, upper, right, lower in the picture's pixels.
         rgb: ``[size, size, 3]``, dtype ``uint8``.
+        stage: in which it is scored, from 0 on.
     """
 
     kind: str
     box: Box
     rgb: np.ndarray
+    stage: int = 0
 
 
-def make_views(rgb: np.ndarray, plan: ViewPlan, box: Box | None = None) -> list[View]:
+def make_views(
+    rgb: np.ndarray, plan: ViewPlan, box: Box | None = None, squares: Squares | None = None
+) -> list[View]:
     """Cut the plan's views out of a picture.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
         box: what `looked_at` says of it, where that is known.
+        squares: of what lies within the box, where they are known.
 
     Returns:
         The whole-picture views first, then the native crops; crops that would repeat a box already
-        taken are left out, so a small picture gives fewer.
+        taken are left out, so a small picture gives fewer. Those of a staged plan are ordered by stage.
     """
     box = box or looked_at(rgb, plan)
-    views, inside, taken = whole_views(rgb, plan, box), cut(rgb, box), set()
+    inside, taken = cut(rgb, box), set()
+    squares = squares or Squares(inside, plan.size, plan.interpolation, plan.spread)
+    views = whole_views(rgb, plan, box, squares)
     for x, y in _CENTRES[plan.native]:
         view = moved(native_view(inside, plan.size, x, y), box)
         if view.box not in taken:
             taken.add(view.box)
             views.append(view)
-    return views
+    if not plan.staged:
+        return views
+    return _staged(views, moved(squares.view(plan.whole_jpeg), box))
+
+
+def _staged(views: list[View], centre: View) -> list[View]:
+    """Views in the order of their stages. The centred square comes first, if it is one of them or not."""
+    wholes = [view for view in views if view.kind == "whole" and view.box != centre.box]
+    natives = [view for view in views if view.kind == "native"]
+    known = any(view.kind == "whole" and view.box == centre.box for view in views)
+    first = centre if known else replace(centre, kind="centre")
+    second = [replace(view, stage=1) for view in natives[:1]]
+    return [first, *second, *(replace(view, stage=2) for view in [*wholes, *natives[1:]])]
 
 
 def looked_at(rgb: np.ndarray, plan: ViewPlan) -> Box:
@@ -125,7 +149,9 @@ def moved(view: View, box: Box) -> View:
     return replace(view, box=(left + x, upper + y, right + x, lower + y))
 
 
-def whole_views(rgb: np.ndarray, plan: ViewPlan, box: Box | None = None) -> list[View]:
+def whole_views(
+    rgb: np.ndarray, plan: ViewPlan, box: Box | None = None, squares: Squares | None = None
+) -> list[View]:
     """The plan's whole-picture views (see `make_views`); none where it takes none.
 
     One, of the centred square. Where the plan spreads them and the longer side is at least 1.25 times the
@@ -139,8 +165,8 @@ def whole_views(rgb: np.ndarray, plan: ViewPlan, box: Box | None = None) -> list
     box = box or looked_at(rgb, plan)
     inside = cut(rgb, box)
     places = spread_places(*inside.shape[:2]) if plan.spread else (0.5,)
-    how = plan.size, plan.interpolation, plan.whole_jpeg
-    return [moved(whole_view(inside, *how, place=place), box) for place in places]
+    squares = squares or Squares(inside, plan.size, plan.interpolation, plan.spread)
+    return [moved(squares.view(plan.whole_jpeg, place=place), box) for place in places]
 
 
 def spread_places(height: int, width: int) -> tuple[float, ...]:
@@ -166,19 +192,54 @@ def whole_view(
         grid: the square's corner lies on a multiple of so many pixels.
         place: of the square along the longer side, from 0 (left or top) to 1; it is centred at 0.5.
     """
+    return Squares(rgb, size, interpolation).view(quality, grid, place)
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """The squares of one picture. What their resizing has in common is computed once.
+
+    Attributes:
+        rgb: the picture, ``[height, width, 3]``, dtype ``uint8``.
+        size, interpolation: as for `whole_view`.
+        spread: whether those of `spread_places` are wanted.
+    """
+
+    rgb: np.ndarray
+    size: int
+    interpolation: str = "bicubic"
+    spread: bool = False
+
+    def view(self, quality: int = 0, grid: int = 1, place: float = 0.5) -> View:
+        """One square (see `whole_view`)."""
+        height, width = self.rgb.shape[:2]
+        side = min(height, width)
+        left, upper = (int((length - side) * place) // grid * grid for length in (width, height))
+        box = (left, upper, left + side, upper + side)
+        square = cut(self.rgb, box)
+        if side != self.size:
+            # Pillow resizes rows first, and each by itself: where squares overlap, their rows are the same.
+            overlap = self.spread and _TWO * width <= height < 3 * width
+            image = self._rows.crop((0, upper, self.size, upper + side)) if overlap else _image(square)
+            square = np.asarray(image.resize((self.size, self.size), _INTERPOLATION[self.interpolation]))
+        if quality:
+            square = jpeg(np.ascontiguousarray(square), quality)
+        return View("whole", box, np.ascontiguousarray(square))
+
+    @cached_property
+    def _rows(self) -> Image.Image:
+        """The picture with its rows resized, and all of them kept."""
+        return _image(self.rgb).resize((self.size, len(self.rgb)), _INTERPOLATION[self.interpolation])
+
+
+def _image(rgb: np.ndarray) -> Image.Image:
+    """Pillow's copy of pixels ``[height, width, 3]``, whose rows may lie apart in memory."""
     height, width = rgb.shape[:2]
-    side = min(height, width)
-    left, upper = (int((length - side) * place) // grid * grid for length in (width, height))
-    box = (left, upper, left + side, upper + side)
-    square = rgb[upper : upper + side, left : left + side]
-    if side != size:
-        resized = Image.fromarray(np.ascontiguousarray(square)).resize(
-            (size, size), _INTERPOLATION[interpolation]
-        )
-        square = np.asarray(resized)
-    if quality:
-        square = jpeg(np.ascontiguousarray(square), quality)
-    return View("whole", box, np.ascontiguousarray(square))
+    apart, *within = rgb.strides
+    if within != [3, 1] or apart < 3 * width:
+        return Image.fromarray(np.ascontiguousarray(rgb))
+    samples = as_strided(rgb, ((height - 1) * apart + 3 * width,), (1,), writeable=False)
+    return Image.frombuffer("RGB", (width, height), samples, "raw", "RGB", apart, 1)
 
 
 def thumbnail(rgb: np.ndarray, longest: int, quality: int = 70) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .probe import KINDS
+from .probe import KINDS, counted
 
 FLOOR = 0.05
 
@@ -18,7 +18,7 @@ def joined(kinds: Sequence[str], log_probabilities: Sequence[np.ndarray]) -> np.
         kinds: kind of each view, at least one.
         log_probabilities: ``[families]`` for each view.
     """
-    means = []
+    kinds, means = counted(kinds), []
     for kind in KINDS:
         mine = [row for k, row in zip(kinds, log_probabilities, strict=True) if k == kind]
         if mine:

@@ -26,10 +26,17 @@ def verify_files(folder: Path, expected: Mapping[str, str]) -> None:
         try:
             found = file_sha256(path)
         except OSError as error:
-            reason = error.strerror or error
-            raise ModelError(f"model file {path} cannot be read ({reason}); reinstall it") from None
-        if found != sha256:
-            raise ModelError(
-                f"model file {path} does not match its card (SHA-256 {found[:12]}..., expected "
-                f"{sha256[:12]}...): it is damaged or altered; reinstall it"
-            )
+            raise _unreadable(path, error) from None
+        _check(path, found, sha256)
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"model file {path} cannot be read ({error.strerror or error}); reinstall it")
+
+
+def _check(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise ModelError(
+            f"model file {path} does not match its card (SHA-256 {found[:12]}..., expected "
+            f"{expected[:12]}...): it is damaged or altered; reinstall it"
+        )

@@ -8,6 +8,8 @@ import torch
 
 from ..errors import AidetectError
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -15,7 +17,7 @@ class Device:
 
     Attributes:
         name: ``cpu``, ``cuda`` or ``mps``.
-        dtype: ``float32``, or ``bfloat16`` on CUDA devices that support it.
+        dtype: the number format, ``float32`` or ``bfloat16``.
         why: the reason for the choice, for people to read.
     """
 
@@ -29,14 +31,15 @@ class Device:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose(wanted: str = "auto") -> Device:
-    """Choose a device.
+def choose(wanted: str = "auto", precision: str = "auto") -> Device:
+    """Choose a device and its number format.
 
     Args:
         wanted: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device computes faster in it.
 
     Raises:
-        AidetectError: the requested device cannot be used here.
+        AidetectError: the device cannot be used here, or has no fast bfloat16.
     """
     cuda = torch.cuda.is_available()
     mps = torch.backends.mps.is_available()
@@ -46,9 +49,25 @@ def choose(wanted: str = "auto") -> Device:
     if wanted == "mps" and not mps:
         raise AidetectError("--device mps: no Apple GPU is usable here; use --device cpu")
     if wanted == "cuda" or (wanted == "auto" and cuda):
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        return Device("cuda", dtype, f"CUDA GPU found: {torch.cuda.get_device_name()}")
-    if wanted == "mps" or (wanted == "auto" and mps):
-        return Device("mps", torch.float32, "Apple GPU found")
-    why = "requested" if wanted == "cpu" else "no CUDA or Apple GPU is usable"
-    return Device("cpu", torch.float32, f"{why}; {torch.get_num_threads()} threads")
+        name, why = "cuda", f"CUDA GPU found: {torch.cuda.get_device_name()}"
+        fast = torch.cuda.is_bf16_supported()
+    elif wanted == "mps" or (wanted == "auto" and mps):
+        name, why, fast = "mps", "Apple GPU found", False
+    else:
+        reason = "requested" if wanted == "cpu" else "no CUDA or Apple GPU is usable"
+        threads = torch.get_num_threads()
+        name, why = "cpu", f"{reason}; {threads} thread{'' if threads == 1 else 's'}"
+        fast = cpu_bfloat16() is not None
+    if precision == "bfloat16" and not fast:
+        raise AidetectError(
+            f"--precision bfloat16: this {name.upper()} has no fast bfloat16; use --precision float32"
+        )
+    dtype = torch.bfloat16 if fast and precision != "float32" else torch.float32
+    return Device(name, dtype, why)
+
+
+def cpu_bfloat16() -> str | None:
+    """The instructions by which this CPU multiplies bfloat16 numbers fast: ``AMX`` or ``AVX512-BF16``."""
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None

@@ -18,11 +18,12 @@ from ..errors import ModelError
 from ..images.views import ViewPlan
 from .checksum import file_sha256, verify_files
 from .probe import Calibration, FamilyProbe, Probe, calibration_from, load_families, load_probes
-from .tower import TOWER_CARD, Tower, load_hub_tower, load_tower, read_card, read_tower_card
+from .stages import Stages, stages_from
+from .tower import TOWER_CARD, Tower, load_tower, read_card, read_tower_card
 
 MODEL_CARD = "model.json"
 DEFAULT_MODEL = "aidetect-2"
-MODES = ("fast", "standard", "thorough")
+MODES = ("fast", "adaptive", "standard", "thorough")
 CARD_SCHEMA = 1
 
 
@@ -73,11 +74,16 @@ class Card:
         views = self._mode(mode)["views"]
         whole_jpeg, spread = int(views.get("whole_jpeg", 0)), bool(views.get("spread", False))
         whole, native, trim = bool(views["whole"]), int(views["native"]), bool(views.get("trim", False))
-        return ViewPlan(size, interpolation, whole, native, whole_jpeg, spread, trim)
+        staged = "stages" in self._mode(mode)
+        return ViewPlan(size, interpolation, whole, native, whole_jpeg, spread, trim, staged)
 
     def calibration(self, mode: str) -> Calibration:
         """The calibration of a mode."""
         return calibration_from(self._mode(mode)["calibration"])
+
+    def stages(self, mode: str) -> Stages:
+        """The stages of a mode."""
+        return stages_from(self._mode(mode))
 
     def thresholds(self, mode: str) -> Thresholds:
         """The thresholds of a mode."""
@@ -211,6 +217,7 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
         families = load_families(card.folder / card.data["probe"]["file"], length, names) if names else {}
         for mode in card.data["modes"]:
             card.calibration(mode), card.thresholds(mode), card.plan(mode, 224, "bicubic")
+            card.stages(mode)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the card {card.folder / MODEL_CARD} is not usable: {error!r}") from None
     return Model(card, tower, probes, families)
@@ -228,6 +235,8 @@ def load_card_tower(data: Mapping[str, Any], beside: Path) -> Tower:
         ModelError: the tower is missing, or it is not the one that the probe was fitted on.
     """
     if "folder" not in data:
+        from .hub import load_hub_tower  # rare, and open_clip takes seconds to import
+
         return load_hub_tower(str(data["architecture"]), str(data.get("tag", "")), data.get("sha256"))
     tower = load_tower(_find(str(data["folder"]), TOWER_CARD, beside))
     if tower.sha256 != data["sha256"]:

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ModelError
 
 KINDS = ("whole", "native")
+CENTRE = "centre"  # a first look at a picture far from square; judged by the probe of ``whole``
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +174,8 @@ class Calibration:
     intercept: float
 
     def join(self, kinds: Sequence[str], logits: Sequence[float]) -> float:
-        """The picture's raw logit from its views' logits."""
-        means = {}
+        """The picture's raw logit from its views' logits, the kinds as `counted`."""
+        kinds, means = counted(kinds), {}
         for kind in KINDS:
             mine = [z for k, z in zip(kinds, logits, strict=True) if k == kind]
             if mine:
@@ -186,6 +187,11 @@ class Calibration:
     def probability(self, logit: float) -> float:
         """Calibrated probability, 0..1, that the picture is AI-generated."""
         return sigmoid(self.slope * logit + self.intercept)
+
+
+def counted(kinds: Sequence[str]) -> Sequence[str]:
+    """Kinds of a picture's views: a ``centre`` view counts as ``whole`` where there is no ``whole`` view."""
+    return kinds if "whole" in kinds else ["whole" if kind == CENTRE else kind for kind in kinds]
 
 
 def sigmoid(z: float) -> float:

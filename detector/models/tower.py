@@ -1,9 +1,11 @@
-"""The image tower: a frozen open_clip vision transformer that turns views into features."""
+"""The image tower: a frozen vision transformer that turns views into features."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
-from .checksum import file_sha256, verify_files
-from .onednn import quicken
+from .checksum import verify_files
+from .vit import VisionTransformer
 
 TOWER_CARD = "tower.json"
 
@@ -47,7 +49,8 @@ class Tower:
     """A frozen vision transformer that gives the tokens of all its blocks.
 
     Args:
-        module: an open_clip ``VisionTransformer`` (or another module with its ``forward_intermediates``).
+        module: takes pixels ``[n, 3, size, size]`` and yields the tokens ``[n, 1 + patches, width]`` after
+            each block, the class token first; a `VisionTransformer`, or another one wrapped by `hub`.
         preprocess: the tower's own preprocessing.
         sha256: hash of its weights.
 
@@ -57,7 +60,6 @@ class Tower:
 
     def __init__(self, module: nn.Module, preprocess: Preprocess, sha256: str) -> None:
         self.module = module.eval().requires_grad_(False)
-        quicken(self.module)
         self.preprocess = preprocess
         self.sha256 = sha256
         self.patch_mean = False
@@ -88,11 +90,13 @@ class Tower:
 
         Using every block follows RINE (Koutlis and Papadopoulos, 2024).
         """
-        out = self._forward(views)
-        tokens = [prefix[:, 0] for prefix in out["image_intermediates_prefix"]]
-        if self.patch_mean if patch_mean is None else patch_mean:
-            tokens += [grid.float().mean(dim=(2, 3)) for grid in out["image_intermediates"]]
-        return torch.stack([t.float() for t in tokens], dim=1).cpu().numpy()
+        means = self.patch_mean if patch_mean is None else patch_mean
+        classes, patches = [], []
+        for tokens in self._blocks(views):
+            classes.append(tokens[:, 0].float())
+            if means:
+                patches.append(tokens[:, 1:].float().mean(dim=1))
+        return torch.stack(classes + patches, dim=1).cpu().numpy()
 
     @torch.inference_mode()
     def patch_tokens(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,19 +109,29 @@ class Tower:
             Class tokens ``[n, blocks, width]`` and patch tokens ``[n, blocks, rows, columns, width]``,
             both ``float32``.
         """
-        out = self._forward(views)
-        classes = torch.stack([prefix[:, 0].float() for prefix in out["image_intermediates_prefix"]], dim=1)
-        grids = torch.stack([g.float().permute(0, 2, 3, 1) for g in out["image_intermediates"]], dim=1)
-        return classes.cpu().numpy(), grids.cpu().numpy()
+        blocks = [tokens.float() for tokens in self._blocks(views)]
+        classes = torch.stack([tokens[:, 0] for tokens in blocks], dim=1)
+        grids = torch.stack([tokens[:, 1:] for tokens in blocks], dim=1)
+        side = math.isqrt(grids.shape[2])
+        return classes.cpu().numpy(), grids.cpu().numpy().reshape(*grids.shape[:2], side, side, -1)
 
-    def _forward(self, views: np.ndarray) -> dict[str, list[torch.Tensor]]:
-        """Outputs of all blocks for views ``[n, size, size, 3]``, ``uint8``, by open_clip's names."""
+    def views_per_second(self, batch_size: int, seconds: float = 2.0) -> float:
+        """Measured speed of `features` in batches of that size, over about so many seconds."""
+        views = np.zeros((batch_size, self.preprocess.size, self.preprocess.size, 3), np.uint8)
+        self.features(views)
+        start = time.perf_counter()
+        done = 0
+        while (taken := time.perf_counter() - start) < seconds:
+            self.features(views)
+            done += batch_size
+        return done / taken
+
+    def _blocks(self, views: np.ndarray) -> Iterator[torch.Tensor]:
+        """Tokens after each block, for views ``[n, size, size, 3]``, ``uint8``."""
         pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
         pixels = ((pixels - self._mean) / self._std).to(self.dtype)
-        out: dict[str, list[torch.Tensor]] = self.module.forward_intermediates(  # type: ignore[operator]
-            pixels, intermediates_only=True, output_extra_tokens=True
-        )
-        return out
+        found: Iterator[torch.Tensor] = self.module(pixels)
+        return found
 
 
 def load_tower(folder: Path) -> Tower:
@@ -128,42 +142,10 @@ def load_tower(folder: Path) -> Tower:
     """
     card = read_tower_card(folder)
     verify_files(folder, card["files"])
-    weights = folder / card["weights"]
-    return Tower(
-        build_module(card["architecture"], read_weights(weights), card.get("quick_gelu"), card.get("config")),
-        Preprocess.from_dict(card["preprocess"]),
-        card["files"][card["weights"]],
-    )
-
-
-def load_hub_tower(architecture: str, tag: str, sha256: str | None = None) -> Tower:
-    """Load a tower by open_clip's architecture and tag, or from a local checkpoint.
-
-    Args:
-        architecture: an open_clip model name, or ``hf-hub:owner/name``.
-        tag: one of open_clip's pretrained tags, or the path of a checkpoint.
-        sha256: expected hash of the loaded tensors (see `tensors_sha256`); ``None`` to accept any.
-
-    Raises:
-        ModelError: open_clip cannot provide it, or the hash differs.
-    """
-    import open_clip
-
-    source: dict[str, Any] = {} if architecture.startswith("hf-hub:") else {"pretrained": tag}
-    try:
-        model = open_clip.create_model(architecture, require_pretrained=True, **source)
-    except Exception as error:  # open_clip, hub and torch raise many kinds here
-        text = " ".join(str(error).split())[:300]
-        raise ModelError(f"cannot load the tower {architecture} ({tag}): {text}") from None
-    visual = model.visual
-    config = open_clip.get_model_preprocess_cfg(model)
-    found = tensors_sha256(visual.state_dict())
-    if sha256 is not None and found != sha256:
-        raise ModelError(
-            f"the tower {architecture} ({tag}) has hash {found[:12]}, the card expects {sha256[:12]}: "
-            "this is not the tower the probe was fitted on"
-        )
-    return Tower(visual, Preprocess.from_dict(config), found)
+    path = folder / card["weights"]
+    weights = read_weights(path)
+    module = build_module(card["architecture"], weights, card.get("quick_gelu"), card.get("config"))
+    return Tower(module, Preprocess.from_dict(card["preprocess"]), card["files"][card["weights"]])
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -202,7 +184,7 @@ def read_tower_card(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file, turning int8 matrices with a ``.scale`` companion into float32.
+    """The tensors of a safetensors file as float32; int8 matrices are scaled by their ``.scale`` companions.
 
     ``weight = int8 * scale[:, None]``; for ``proj`` (input x output) the scale is per column.
 
@@ -222,7 +204,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             continue
         if tensor.dtype == torch.int8:
             scale = stored[f"{name}.scale"]
-            weights[name] = tensor.float() * (scale if name == "proj" else scale[:, None])
+            weights[name] = tensor * (scale if name == "proj" else scale[:, None])
         else:
             weights[name] = tensor.float()
     return weights
@@ -233,33 +215,30 @@ def build_module(
     weights: Mapping[str, torch.Tensor],
     quick_gelu: bool | None = None,
     config: Mapping[str, Any] | None = None,
-) -> nn.Module:
-    """Build open_clip's image tower without the text tower, with the given weights.
+) -> VisionTransformer:
+    """Build an image tower with the given weights.
 
     Args:
         architecture: an open_clip model name.
-        weights: the image tower's tensors.
+        weights: the image tower's tensors, float32, by open_clip's names.
         quick_gelu: whether the activation is QuickGELU; ``None`` means as in the configuration.
-        config: the architecture's configuration (``embed_dim``, ``vision_cfg``), for towers that open_clip
-            does not list.
+        config: the architecture's configuration (``embed_dim``, ``vision_cfg``); ``None`` to ask open_clip.
 
     Raises:
         ModelError: open_clip has no such architecture, or the tensors do not fit it.
     """
-    import open_clip
-    from open_clip.transformer import QuickGELU, VisionTransformer
+    if config is None:
+        import open_clip
 
-    config = config or open_clip.get_model_config(architecture)
+        config = open_clip.get_model_config(architecture)
     if config is None:
         raise ModelError(f"open_clip has no architecture called {architecture!r}")
     vision = dict(config["vision_cfg"])
     known = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
     if set(vision) - known:
         raise ModelError(f"the tower of {architecture} is not a plain vision transformer")
-    if quick_gelu is None:
-        quick_gelu = bool(config.get("quick_gelu", False))
     with torch.device("meta"):
-        module: nn.Module = VisionTransformer(
+        module = VisionTransformer(
             image_size=vision["image_size"],
             patch_size=vision["patch_size"],
             width=vision["width"],
@@ -267,36 +246,11 @@ def build_module(
             heads=vision["width"] // vision.get("head_width", 64),
             mlp_ratio=vision.get("mlp_ratio", 4.0),
             output_dim=config["embed_dim"],
-            act_layer=QuickGELU if quick_gelu else nn.GELU,
+            quick_gelu=bool(config.get("quick_gelu", False)) if quick_gelu is None else quick_gelu,
         )
     try:
-        module.load_state_dict(dict(weights), strict=True, assign=True)
+        module.load(weights)
     except RuntimeError as error:
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"the weights do not fit {architecture}: {text}") from None
     return module
-
-
-def tensors_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (hex) over names, shapes and float32 bytes of tensors, sorted by name."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().float().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-__all__ = [
-    "Preprocess",
-    "Tower",
-    "build_module",
-    "file_sha256",
-    "load_hub_tower",
-    "load_tower",
-    "read_card",
-    "read_weights",
-    "tensors_sha256",
-]

@@ -11,6 +11,7 @@ import numpy as np
 from ..images.degrade import ROUGHER, SMALLER
 from ..models.model import Thresholds
 from ..models.probe import Calibration
+from ..models.stages import Stage, Stages
 from . import modelcard
 from .conditions import CUTS, MIX, place
 from .crossfit import Pictures
@@ -24,20 +25,16 @@ SMALLER_COPIES = "smaller"  # all of `degrade.SMALLER` together
 
 
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
-    """Calibration and thresholds of a mode, from held-out logits.
+    """Calibration and thresholds of a mode, from held-out logits; of ``adaptive`` after `fit_stages`.
 
     Pictures count as they are, laundered, reworked and made smaller; rougher copies do not count. The ``ai``
     threshold keeps the recipe's false positive rate in each of four conditions: clean, laundered as files,
     laundered as cuts, made smaller. It is the highest of their thresholds (see `threshold_over_groups`).
     """
-    both = pictures.measured(mode) & ~np.isin(pictures.conditions, list(ROUGHER))
+    both = _counted(pictures, mode)
     labels, conditions = pictures.labels[both], pictures.conditions[both]
     groups = np.array([example.side for example in pictures.examples])[both]
-    share = 1.0
-    if mode != "fast":
-        grid = np.linspace(0.2, 0.8, 13)
-        whole, native = pictures.logits["spread"][both], pictures.logits["native"][both]
-        share = float(max(grid, key=lambda s: roc_auc(labels, s * whole + (1 - s) * native)))
+    share = 1.0 if mode in ("fast", "adaptive") else _share(pictures, both)
     raw = pictures.joined(Calibration(share, 1.0, 0.0), mode)[both]
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
@@ -52,6 +49,47 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     fakes = np.sort(probability[labels == 1])
     real = float(fakes[int(np.floor(recipe.miss_rate * len(fakes)))])
     return calibration, Thresholds(ai=round(ai, 4), real=round(min(real, ai), 4))
+
+
+def fit_stages(pictures: Pictures, recipe: Recipe) -> Stages:
+    """The stages of ``adaptive``: each joins its views and is calibrated by Platt's method.
+
+    The logits that pictures get in these stages are added to `pictures` as ``adaptive``. The last stage is
+    that of ``standard``.
+    """
+    both = _counted(pictures, "standard")
+    share = _share(pictures, both)
+    rest = 1 - share
+    columns = pictures.logits
+    raws = [
+        columns["whole"],
+        share * columns["whole"] + rest * columns["first"],
+        share * columns["spread"] + rest * columns["native"],
+    ]
+    limits = (recipe.open_first, recipe.open_second, None)
+    each, found, open_ = [], np.full(len(pictures.labels), np.nan), np.ones(len(pictures.labels), bool)
+    for raw, limit in zip(raws, limits, strict=True):
+        slope, intercept = platt(raw[both], pictures.labels[both], np.ones(both.sum()))
+        stage = Stage(Calibration(share, slope, intercept), limit)
+        each.append(stage)
+        logits = slope * raw + intercept
+        found[open_] = logits[open_]
+        if limit is not None:
+            open_ &= (logits > limit[0]) & (logits < limit[1])
+    columns["adaptive"] = np.where(pictures.measured("standard"), found, np.nan)
+    return Stages(tuple(each))
+
+
+def _counted(pictures: Pictures, mode: str) -> np.ndarray:
+    return pictures.measured(mode) & ~np.isin(pictures.conditions, list(ROUGHER))
+
+
+def _share(pictures: Pictures, rows: np.ndarray) -> float:
+    """The weight of the whole views with which ``standard`` has the highest AUC."""
+    whole, native, labels = (
+        x[rows] for x in (pictures.logits["spread"], pictures.logits["native"], pictures.labels)
+    )
+    return float(max(np.linspace(0.2, 0.8, 13), key=lambda s: roc_auc(labels, s * whole + (1 - s) * native)))
 
 
 def threshold_over_groups(

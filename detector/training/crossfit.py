@@ -42,7 +42,8 @@ class Pictures:
         copies: copy number, 0 for clean.
         logits: ``[n]`` each, NaN where the picture has none: ``whole``, of the centred square; ``spread``,
             the mean of the squares that replace it where a picture is far from square, else as
-            ``whole``; ``native``, the mean of its crops.
+            ``whole``; ``native``, the mean of its crops; ``first``, its first crop;
+            ``adaptive``, what `calibration.fit_stages` adds.
         crops, squares: how many native crops and how many squares beside the centred one each row's logits
             are means of, ``[n]``.
         labels: ``[n]``, 1 for AI.
@@ -70,6 +71,8 @@ class Pictures:
         """Raw logits of a mode, ``[n]``; NaN where a picture lacks the views it needs."""
         if mode == "fast":
             return self.logits["whole"]
+        if mode == "adaptive":
+            return self.logits["adaptive"]
         return calibration.share * self.logits["spread"] + (1 - calibration.share) * self.logits["native"]
 
 
@@ -139,6 +142,7 @@ def held_out(
         for name, kinds in (("whole", ["whole"]), ("spread", ["end", "whole"]), ("native", ["native"]))
     }
     copies = np.array([copy for _, copy in keys])
+    columns["first"] = np.array([out[key].get("native", [float("nan")])[0] for key in keys])
     crops, squares = (np.array([len(out[key].get(kind, ())) for key in keys]) for kind in ("native", "end"))
     return probes, Pictures([named[key] for key in keys], copies, columns, crops, squares)
 

@@ -111,6 +111,11 @@ def _looks(card: Mapping[str, Any]) -> str:
     crops = {mode: entry["views"]["native"] for mode, entry in card["modes"].items()}
     found = card["measured_by"]
     trims = all(entry["views"].get("trim") for entry in card["modes"].values())
+    staged = (
+        " `adaptive` scores the views of `standard` only where the first ones leave the verdict open."
+        if "adaptive" in card["modes"]
+        else ""
+    )
     bars = " Bars, captions and a plain page around a picture are left out." if trims else ""
     return (
         f"`fast` scores the centred square. `standard` adds {crops['standard']} native crops; of a picture "
@@ -118,7 +123,7 @@ def _looks(card: Mapping[str, Any]) -> str:
         f"{crops['thorough']} native crops. It was not measured separately: the rates of `standard` are "
         f"stated for it. Of {found['rows']} pictures and copies measured for `standard`, "
         f"{found['all_crops']} had {crops['standard']} crops and the others one or two; for "
-        f"{found['several_squares']} several squares were scored.{bars}"
+        f"{found['several_squares']} several squares were scored.{staged}{bars}"
     )
 
 

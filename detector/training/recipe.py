@@ -11,6 +11,7 @@ from .features import STANDARD, WHOLE_JPEG
 
 DEFAULT_MODES: dict[str, dict[str, Any]] = {
     "fast": {"whole": True, "native": 0, "whole_jpeg": WHOLE_JPEG, "trim": True},
+    "adaptive": STANDARD,  # in stages
     "standard": STANDARD,
     "thorough": {**STANDARD, "native": 9},
 }
@@ -38,6 +39,7 @@ class Recipe:
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
         sure: share of other sets of repositories in which the ``ai`` threshold keeps that rate (see
             `calibration.threshold_over_groups`).
+        open_first, open_second: log-odds between which ``adaptive`` goes on after its first and second stage.
         miss_rate: share of held-out AI pictures that may fall below the ``real`` threshold.
         seed: of the partition of repositories into folds (see `group_folds`), recorded in the card; nothing
             else is random: extraction is seeded by the pixels, and fitting has no randomness.
@@ -62,6 +64,8 @@ class Recipe:
     laundered_native: float = 0.45
     false_positive_rate: float = 0.01
     sure: float = 0.5
+    open_first: tuple[float, float] = (-3.0, 4.0)
+    open_second: tuple[float, float] = (-1.5, 3.0)
     miss_rate: float = 0.1
     seed: int = 0
 

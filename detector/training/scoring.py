@@ -226,7 +226,7 @@ def _score_cuts(detector: Detector, copies: Iterable[_Copy]) -> Iterator[Scored]
         start = 0
         for example, condition, count in waiting:
             end = start + count
-            logit = detector.calibration.join(kinds[start:end], logits[start:end])
+            logit = detector.stages.replay(kinds[start:end], logits[start:end])
             yield _scored(detector, example, condition, logit)
             start = end
         waiting.clear()

@@ -12,7 +12,7 @@ import numpy as np
 from ..images.views import ViewPlan
 from ..models.probe import KINDS, FamilyProbe, Probe
 from ..models.tower import Tower
-from .calibration import calibrate, error_rates, scored
+from .calibration import calibrate, error_rates, fit_stages, scored
 from .crossfit import held_out, in_fit
 from .dataset import Example
 from .evaluation import Evaluation, evaluate
@@ -64,6 +64,7 @@ def fit_model(
     emphasis = {kind: recipe.emphasis(kind, tokens // 2, width) for kind in KINDS}
     probes, pictures = held_out(examples, samples, cache, recipe, used, emphasis, on_stage)
     modes, evaluations, scores = {}, {}, {}
+    stages = fit_stages(pictures, recipe)
     for mode, views in DEFAULT_MODES.items():
         calibration, thresholds = calibrate(pictures, mode, recipe)
         scores[mode] = scored(pictures, calibration, thresholds, mode)
@@ -73,6 +74,7 @@ def fit_model(
             "calibration": vars(calibration),
             "thresholds": vars(thresholds),
             "error_rates": error_rates(evaluations[mode], scores[mode]),
+            **({"stages": stages.to_data()} if mode == "adaptive" else {}),
         }
     training = {
         "sha256": data_sha256(examples, samples),
@@ -90,7 +92,9 @@ def fit_model(
     }
     on_stage("timing the modes")
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
-    plans = {mode: ViewPlan(size, interpolation, **views) for mode, views in DEFAULT_MODES.items()}
+    # How many views `adaptive` scores depends on the pictures.
+    timed = {mode: views for mode, views in DEFAULT_MODES.items() if mode != "adaptive"}
+    plans = {mode: ViewPlan(size, interpolation, **views) for mode, views in timed.items()}
     details = {
         "features": recipe.features(tokens // 2),
         "training": training,

@@ -61,6 +61,46 @@ def test_nothing_changed(run: Any, report: Path) -> None:
     assert "within 0.02, float32 on cpu" in result.stderr
 
 
+@pytest.fixture
+def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that is fast in bfloat16, for this process."""
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+@pytest.mark.parametrize(
+    ("then", "words", "now", "tolerance"),
+    [
+        ("float32", [], "float32", "0.02"),
+        ("bfloat16", [], "bfloat16", "0.5"),
+        ("bfloat16", ["--precision", "float32"], "float32", "0.5"),
+        ("float32", ["--precision", "bfloat16"], "bfloat16", "0.5"),
+        ("float32", ["--precision", "auto"], "bfloat16", "0.5"),
+    ],
+)
+def test_the_number_format_is_the_reports(
+    run: Any, folder: Path, tmp_path: Path, then: str, words: list[str], now: str, tolerance: str
+) -> None:
+    path = tmp_path / "report.json"
+    run("scan", folder, "--model", "tiny", "--device", "cpu", "--precision", then, "-o", path)
+    assert json.loads(path.read_text())["device"]["dtype"] == then
+    result = run("verify", path, "--device", "cpu", *words)
+    assert result.exit_code == 0, result.output
+    assert f"within {tolerance}, {now} on cpu" in result.stderr
+
+
+def test_a_report_in_bfloat16_is_checked_where_there_is_none(
+    run: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+        run("scan", folder, "--model", "tiny", "--device", "cpu", "-o", path)
+    result = run("verify", path, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "within 0.5, float32 on cpu" in result.stderr
+
+
 def test_changes_are_told_apart(run: Any, report: Path, folder: Path) -> None:
     (folder / "a.png").write_bytes(png_with((folder / "a.png").read_bytes(), (b"tEXt", b"k\0v")))
     (folder / "b.png").write_bytes(encode(noise(48, 64, seed=9)))

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from aidetect.detector.errors import ModelError
 from aidetect.detector.models.checksum import file_sha256, verify_files
+from aidetect.detector.models.hub import load_hub_tower, tensors_sha256
 from aidetect.detector.models.model import (
     Thresholds,
     find_cards,
@@ -33,15 +34,7 @@ from aidetect.detector.models.model import (
     verify_model,
 )
 from aidetect.detector.models.probe import Calibration, Probe, load_probes, sigmoid
-from aidetect.detector.models.tower import (
-    Preprocess,
-    Tower,
-    build_module,
-    load_hub_tower,
-    load_tower,
-    read_weights,
-    tensors_sha256,
-)
+from aidetect.detector.models.tower import Preprocess, Tower, build_module, load_tower, read_weights
 
 
 def refused(name: Path | str) -> str:
@@ -291,13 +284,15 @@ def test_features_are_the_class_tokens_of_every_block(
     assert found.dtype == np.float32
 
     # The same, block by block, by hooks on open_clip's own forward pass.
+    visual = open_clip.create_model(tiny_architecture).visual.eval()
+    visual.load_state_dict(read_weights(tiny_model_folder.parent / "tiny-tower" / "tower.safetensors"))
     tokens: list[torch.Tensor] = []
-    for block in tower.module.transformer.resblocks:
+    for block in visual.transformer.resblocks:
         block.register_forward_hook(lambda module, inputs, output: tokens.append(output))
     mean, std = torch.tensor(tower.preprocess.mean), torch.tensor(tower.preprocess.std)
     pixels = (torch.from_numpy(views()).float() / 255 - mean) / std
     with torch.inference_mode():
-        tower.module(pixels.permute(0, 3, 1, 2))
+        visual(pixels.permute(0, 3, 1, 2))
     expected = torch.stack([token[:, 0] for token in tokens], dim=1).numpy()
     assert np.abs(found - expected).max() < 1e-4
 
@@ -477,7 +472,7 @@ def hub(checkpoint: Path, tiny_architecture: str) -> Iterator[str]:
 def test_tower_from_a_hub(hub: str, checkpoint: Path, tiny_architecture: str, tmp_path: Path) -> None:
     # In a process of its own: the hub's client reads its settings when it is imported.
     code = (
-        "from aidetect.detector.models.tower import load_hub_tower\n"
+        "from aidetect.detector.models.hub import load_hub_tower\n"
         "tower = load_hub_tower('hf-hub:owner/tiny', '')\n"
         "print(tower.sha256, tower.preprocess.size)\n"
     )
