@@ -29,7 +29,12 @@ POLICY = (
 )
 _HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 _FORMATS = {"csv": "text/csv", "html": "text/html"}
-_SPEEDS = {"fast": "fast, less accurate", "standard": "standard", "thorough": "thorough, slower"}
+_SPEEDS = {
+    "fast": "fast, less accurate",
+    "adaptive": "adaptive",
+    "standard": "standard",
+    "thorough": "thorough, slower",
+}
 _RECORD_BYTES = 2**20
 
 

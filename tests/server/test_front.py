@@ -19,9 +19,10 @@ from jsonschema import Draft202012Validator
 from serving import Running
 
 from aidetect.cli.formats.writers import schema_text, writer_to
+from aidetect.cli.server import front
 from aidetect.cli.server.reports import ReportError, read_json, record_from
 from aidetect.detector.detector import Detector
-from aidetect.detector.models.model import Thresholds
+from aidetect.detector.models.model import MODES, Thresholds
 from aidetect.detector.record import Record, ViewScore
 
 USER, SECRET = "anna", "0123456789abcdef"
@@ -163,6 +164,11 @@ def test_a_record_is_read_back_as_it_was() -> None:
     assert record_from(data) == before
     bare = Record("x", status="error", error={"type": "t", "message": "m"})
     assert record_from(bare.to_dict()) == bare
+
+
+def test_the_schema_and_the_page_know_every_mode() -> None:
+    views = json.loads(schema_text())["properties"]["model"]["properties"]["views"]
+    assert views["enum"] == list(front._SPEEDS) == list(MODES)
 
 
 def test_a_card_is_the_reports_card_with_words_and_buttons(running: Running) -> None:

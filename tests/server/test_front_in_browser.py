@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import http.server
 import io
 import ipaddress
@@ -89,9 +90,9 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def serve(tiny_model_folder: Path) -> Iterator[Any]:
-    """Starts servers that live as long as the module."""
+    """Starts servers that live as long as the module, and compute in float32, as all tests do."""
     servers = Servers(tiny_model_folder)
-    yield servers.start
+    yield functools.partial(servers.start, precision="float32")
     servers.stop()
 
 
