@@ -1,6 +1,8 @@
-"""Draws the picture of the server's page for the documentation, with the demo pictures in Chromium.
+"""Draws the picture of the server's page for the documentation.
 
     python benchmarks/page_picture.py docs/images/page.png
+
+It starts a server, opens the page in Chromium, and gives it the demo pictures.
 """
 
 from __future__ import annotations
