@@ -156,16 +156,18 @@ class Load:
     errors: dict[str, int]
 
 
-def wrk(url: str, paths: list[Path], requests: int, at_once: int, seconds: int = 3600) -> Load:
-    """Send so many requests over so many connections."""
+def wrk(url: str, paths: list[Path], requests: int, at_once: int, end: threading.Event | None = None) -> Load:
+    """Send so many requests over so many connections, or requests until an event."""
     with tempfile.TemporaryDirectory() as folder:
         names, script = Path(folder) / "names.txt", Path(folder) / "load.lua"
         names.write_text("\n".join(map(str, paths)) + "\n")
         script.write_text(LUA.replace("LIST", str(names)).replace("MOST", str(requests)))
-        command = ["wrk", "-t1", f"-c{at_once}", f"-d{seconds}s", "--timeout", "120s", "-s", str(script), url]
+        command = ["wrk", "-t1", f"-c{at_once}", "-d3600s", "--timeout", "120s", "-s", str(script), url]
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
+        if end is not None:
+            threading.Thread(target=lambda: (end.wait(), process.send_signal(signal.SIGINT))).start()
         text, taken = "", 0.0
         for line in process.stdout:
             if line == "enough\n":
@@ -229,11 +231,13 @@ def end_under_load(options: list[str], paths: list[Path], at_once: int) -> bool:
     """SIGTERM under load: whether the access log and wrk agree on every answer."""
     with serving(options) as server:
         found: list[Load] = []
-        thread = threading.Thread(target=lambda: found.append(wrk(server.url, paths, 10**9, at_once, 12)))
+        end = threading.Event()
+        thread = threading.Thread(target=lambda: found.append(wrk(server.url, paths, 10**9, at_once, end)))
         thread.start()
         time.sleep(4)
         server.process.send_signal(signal.SIGTERM)
         code = server.process.wait(60)
+        end.set()
         thread.join()
         (load,) = found
         logged = server.statuses()

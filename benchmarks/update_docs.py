@@ -210,6 +210,7 @@ def sessions(shared: bool) -> Iterator[Callable[[], Session]]:
             "XDG_DATA_HOME": str(base / "data"),
             "AIDETECT_CACHE_DIR": "",
             "AIDETECT_MODELS": "",
+            "AIDETECT_PRECISION": "float32",
             "CUDA_VISIBLE_DEVICES": "",
             "COLUMNS": "80",
             "TERM": "dumb",

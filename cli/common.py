@@ -66,6 +66,8 @@ precision_option = click.option(
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
+    envvar="AIDETECT_PRECISION",
+    show_envvar=True,
     help="Number format of the tower. `auto` takes bfloat16 where the device computes faster in it; float32 "
     "gives the same score on every machine.",
 )
@@ -95,8 +97,8 @@ def model_options(command: F) -> F:
             type=click.Choice(["fast", "adaptive", "standard", "thorough"]),
             default="standard",
             show_default=True,
-            help="Views scored per image. More views are slower and more accurate. `adaptive` scores all views "
-            "of `standard` only where the first ones leave the verdict open.",
+            help="Views scored per image. `adaptive` scores all of `standard` only where the first ones "
+            "leave the verdict open. More views are slower and more accurate.",
         ),
         click.option(
             "--batch-size",

@@ -26,7 +26,7 @@ from .models.probe import CENTRE
 from .pending import Extras, Prepared, Result, kept_result
 from .prepare import Preparer
 from .record import Record, ViewScore
-from .resources import pool, trim
+from .resources import cores, pool, trim
 from .resultcache import ResultCache
 from .versions import library_versions, tool
 
@@ -73,7 +73,7 @@ class Detector:
         self.stages = model.card.stages(mode)
         self.thresholds = model.card.thresholds(mode)
         self.batch_size = batch_size or (8 if device.name == "cpu" else 64)
-        self.workers = workers or min(4, os.cpu_count() or 1)
+        self.workers = workers or min(4, cores())
         self.max_pixels = max_pixels
         self.frames = frames
         self.strict = strict

@@ -46,6 +46,13 @@ def wait_asleep() -> bool:
     return True
 
 
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class PixelGate:
     """Limits how many pixels are decoded at the same time."""
 

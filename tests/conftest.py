@@ -72,6 +72,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
     monkeypatch.delenv("AIDETECT_MODELS", raising=False)
     monkeypatch.delenv("AIDETECT_CACHE_DIR", raising=False)
+    monkeypatch.delenv("AIDETECT_PRECISION", raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

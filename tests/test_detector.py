@@ -173,6 +173,14 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, nam
             choose("cpu", "bfloat16")
 
 
+def test_rounded_weights_are_not_taken_for_exact_ones(tiny_model_folder: Path) -> None:
+    model = load_model(str(tiny_model_folder))
+    Detector(model, Device("cpu", torch.float32, ""))
+    Detector(model, Device("cpu", torch.bfloat16, ""))
+    with pytest.raises(ModelError, match="load the model again"):
+        Detector(model, Device("cpu", torch.float32, ""))
+
+
 def test_scores_in_bfloat16_are_near(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     formats = ("float32", "bfloat16")

@@ -33,7 +33,7 @@ def detectors(tiny_model_folder: Path) -> dict[str, Detector]:
     first = Detector.load(str(tiny_model_folder), "cpu", batch_size=8, workers=2)
     standard = first.model.card.data["modes"]["standard"]
     part = Calibration(standard["calibration"]["share"], 1.0, 0.0)
-    stages = Stages((Stage(part, (-1.0, 1.0)), Stage(part, (-1.0, 1.0)), Stage(part)))
+    stages = Stages((Stage(part, (-0.4, 0.4)), Stage(part, (-0.4, 0.4)), Stage(part)))
     modes = {**first.model.card.data["modes"], "adaptive": {**standard, "stages": stages.to_data()}}
     card = replace(first.model.card, data={**first.model.card.data, "modes": modes})
     model = replace(first.model, card=card)

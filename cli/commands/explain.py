@@ -118,9 +118,7 @@ def explain(image: str, **options: Any) -> None:
         _check_output(output)
     started = datetime.now(UTC)
     if options["mode"] == "adaptive":
-        raise CommandError(
-            "--views adaptive may score a part of the views; explain shows all of --views standard"
-        )
+        raise CommandError("explain needs all views; use --views standard instead of adaptive")
     detector = detector_for(options)
     _check_content(detector, options["content"])
     with errors_for_people():

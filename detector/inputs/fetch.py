@@ -9,12 +9,14 @@ import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .addresses import Guard, GuardedTransport, RefusedAddressError
+
+if TYPE_CHECKING:  # httpx is imported with the first download, since most scans have none
+    import httpx
+
+    from .addresses import Guard
 
 _RETRY_STATUS = {429, 500, 502, 503, 504}
 
@@ -97,6 +99,10 @@ class Fetcher:
         raise AssertionError("unreachable")
 
     def _get_client(self) -> httpx.Client:
+        import httpx
+
+        from .addresses import GuardedTransport
+
         with self._lock:
             if self._client is None:
                 options = self.options
@@ -138,6 +144,10 @@ class Fetcher:
         return body
 
     def _download(self, url: str, watch: _Watch) -> bytes:
+        import httpx
+
+        from .addresses import RefusedAddressError
+
         limit = self.options.max_bytes
         too_large = InputError("too_large", f"the download is larger than {limit / 2**20:.0f} MiB")
         try:

@@ -69,7 +69,13 @@ class Tower:
         self._std = torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Tower:
-        """Move the tower to a device and number format, and return it."""
+        """Move the tower to a device and number format, and return it.
+
+        Raises:
+            ModelError: its weights were rounded to bfloat16 before.
+        """
+        if self.dtype != torch.float32 and dtype == torch.float32:
+            raise ModelError("the tower's weights were rounded to bfloat16; load the model again for float32")
         self.module.to(device=device, dtype=dtype)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         self.device, self.dtype = device, dtype

@@ -312,6 +312,8 @@ def _sample(option: click.Option, place: Path) -> Any:
         value = 7.5
     elif isinstance(kind, click.Path):
         value = str(place / "file" if kind.file_okay else place / "folder")
+    elif kind.name == "CIDR":
+        value = "10.0.0.0/8"
     elif not isinstance(kind, click.types.StringParamType):
         value = "ai"
     if option.metavar == "LIST":
