@@ -5,21 +5,21 @@
 Probes are fitted on the carried features, fold by fold, so that every picture is scored by probes that never
 saw its repository. `standard` is measured by the same probes, for comparison. The carried features are
 reduced, so both are a little below what the card says of `standard`. `--votes` keeps the held-out votes,
-which take half an hour. `--write` puts the mode into the model's card.
+which take half an hour. `--write` puts the mode into the model's cards and its held-out scores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from experiments import BLOCKS, Bench
+from refresh_card import refresh, write
 
-from aidetect.detector.models.model import MODEL_CARD, read_model_card, verify_model
+from aidetect.detector.models.model import read_model_card, verify_model
 from aidetect.detector.models.probe import Calibration
 from aidetect.detector.models.stages import Stages
 from aidetect.detector.training.base import COMPONENTS, FILE, Base, read_base
@@ -27,7 +27,10 @@ from aidetect.detector.training.calibration import calibrate, error_rates, fit_s
 from aidetect.detector.training.crossfit import Pictures, mean_logit
 from aidetect.detector.training.evaluation import Evaluation, evaluate
 from aidetect.detector.training.fit import platt
+from aidetect.detector.training.heldout import FILE as HELD_OUT
+from aidetect.detector.training.heldout import read_held_out, write_held_out
 from aidetect.detector.training.recipe import DEFAULT_MODES, Recipe
+from aidetect.detector.training.scoring import Scored
 
 MODES = ("fast", "adaptive", "standard")
 
@@ -100,10 +103,12 @@ def main() -> None:
     pictures = held_out_pictures(read_base(card.folder / FILE), recipe, arguments.votes)
     stages = fit_stages(pictures, recipe)
     found, entries = {}, {}
+    adaptive_scores: list[Scored] = []
     for mode in MODES:
         calibration, thresholds = calibrate(pictures, mode, recipe)
         scores = scored(pictures, calibration, thresholds, mode)
         found[mode] = calibration, evaluate(scores, thresholds)
+        adaptive_scores = scores if mode == "adaptive" else adaptive_scores
         rates = error_rates(found[mode][1], scores)
         rates["measured_on"] += f", from features reduced to {COMPONENTS} components"
         entries[mode] = {
@@ -116,12 +121,14 @@ def main() -> None:
     print(f"\ncalibration of standard: {ours.slope:.3f}, {ours.intercept:+.3f} with these probes; ", end="")
     print(f"{theirs.slope:.3f}, {theirs.intercept:+.3f} in the card")
     if arguments.write:
-        path = card.folder / MODEL_CARD
-        data = json.loads(path.read_text(encoding="utf-8"))
         adaptive = {"views": DEFAULT_MODES["adaptive"], **entries["adaptive"], "stages": stages.to_data()}
-        modes = {**data["modes"], "adaptive": adaptive}
-        data["modes"] = {mode: modes[mode] for mode in DEFAULT_MODES if mode in modes}
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        modes = {**card.data["modes"], "adaptive": adaptive}
+        scores = {mode: read_held_out(card, mode) for mode in modes if mode != "adaptive"}
+        scores["adaptive"] = adaptive_scores
+        order = [mode for mode in DEFAULT_MODES if mode in modes]
+        write_held_out(card.folder / HELD_OUT, {mode: scores[mode] for mode in order})
+        write(card.folder, {**card.data, "modes": {mode: modes[mode] for mode in order}})
+        refresh(card.folder)
 
 
 if __name__ == "__main__":

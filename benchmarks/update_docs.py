@@ -422,6 +422,12 @@ def accuracy_of(mode: str) -> str:
     return "\n\n".join(parts)
 
 
+def accuracy_adaptive() -> str:
+    """What the card states of ``adaptive``, without the single ways of degrading."""
+    head = section("--views adaptive")[0].lstrip("# ")
+    return f"**{head}**\n\n" + "\n".join(tables("--views adaptive")[0][:5])
+
+
 def accuracy_by(title: str) -> str:
     """A breakdown of the card: its table, and the sentence below it."""
     lines = section(title)[1:]
@@ -465,6 +471,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "weakest": weakest,
     "accuracy-standard": lambda: accuracy_of("standard"),
     "accuracy-fast": lambda: accuracy_of("fast"),
+    "accuracy-adaptive": accuracy_adaptive,
     "accuracy-families": lambda: accuracy_by("AI pictures by family"),
     "accuracy-content": lambda: accuracy_by("By content"),
     "measured": measured,

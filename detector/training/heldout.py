@@ -59,7 +59,10 @@ def read_held_out(card: Card, mode: str) -> list[Scored]:
     found = []
     try:
         with gzip.open(path, "rt", newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
+            rows = csv.DictReader(stream)
+            if mode not in (rows.fieldnames or ()):
+                raise ModelError(f"model {card.name} has no held-out scores for --views {mode}")
+            for row in rows:
                 if not row[mode]:
                     continue
                 logit = float(row[mode])

@@ -77,6 +77,8 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
             continue
         limits = evaluation.thresholds
         parts.append(f"## --views {mode}: verdict ai from {limits.ai}, real below {limits.real}")
+        if mode == "adaptive":
+            parts.append(f"Error rates in `model.json`: {card['modes'][mode]['error_rates']['measured_on']}.")
         parts.append(_overall(evaluation.conditions.values()))
         parts += _other_groups(evaluation.conditions.values())
     condition = stated_condition(evaluations["standard"])
