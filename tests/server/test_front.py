@@ -8,7 +8,9 @@ import io
 import json
 import re
 import tempfile
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from conftest import encode, gradient, noise, shapes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from serving import Running
+from serving import Running, Servers
 
 from aidetect.cli.formats.writers import schema_text, writer_to
 from aidetect.cli.server import front
@@ -26,6 +28,14 @@ from aidetect.detector.models.model import MODES, Thresholds
 from aidetect.detector.record import Record, ViewScore
 
 USER, SECRET = "anna", "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def running(tiny_model_folder: Path) -> Iterator[Running]:
+    """A server for all tests of this module. It computes in float32, as all tests do."""
+    servers = Servers(tiny_model_folder)
+    yield servers.start(precision="float32")
+    servers.stop()
 
 
 def pictures() -> list[tuple[str, tuple[str, bytes]]]:
