@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "images" / "scan.svg"
 PICTURE_COMMAND = "aidetect scan ./folder"
 REPORT_PICTURE = ROOT / "docs" / "images" / "report.png"
+PAGE_PICTURE = ROOT / "docs" / "images" / "page.png"
 WIDTH = 97  # of the terminal in the picture, in characters
 # What a score may differ by from machine to machine, as printed: percent, and logits.
 PERCENT, LOGIT = 1.0, 0.06
@@ -594,18 +595,20 @@ def check_picture(session: Session) -> list[str]:
 
 
 def draw_pictures(session: Session) -> None:
-    """Draw the picture of the terminal anew, and, where Chromium is installed, that of the HTML report."""
+    """Draw the picture of the terminal anew, and, where Chromium is installed, those of report and page."""
     output, _ = session.run(PICTURE_COMMAND, colour=True)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(terminal_picture(PICTURE_COMMAND, output), encoding="utf-8")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        print(f"no Chromium: {REPORT_PICTURE.relative_to(ROOT)} is as it was")
+        print(f"no Chromium: {REPORT_PICTURE.name} and {PAGE_PICTURE.name} are as they were")
         return
     session.run("aidetect scan ./folder -o report.html -q")
     page = (session.folder / "report.html").as_uri()
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,1000", page]
     subprocess.run([chromium, *options, f"--screenshot={REPORT_PICTURE}"], check=True, capture_output=True)
+    script = Path(__file__).with_name("page_picture.py")
+    subprocess.run([sys.executable, script, PAGE_PICTURE], check=True)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,40 @@ class Record:
         asked_for = {"stability": self.stability, "evidence": self.evidence, "accepted": self.accepted}
         return data | {name: value for name, value in asked_for.items() if value is not None}
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Record:
+        """The record that `to_dict` gave this data for. The data must follow the shipped schema.
+
+        Milliseconds are rounded there, `finding` is whether the verdict is ``ai``, and there is no thumbnail.
+        """
+        from .models.model import Thresholds
+
+        file, pixels = data["file"], data["pixels"]
+        raw = data["input_base64"]
+        limits = data["thresholds"]
+        asked_for = {name: data.get(name) for name in ("stability", "evidence", "accepted")}
+        return cls(
+            input=data["input"] if raw is None else os.fsdecode(base64.b64decode(raw)),
+            status=data["status"],
+            error=data["error"],
+            file_sha256=file["sha256"],
+            file_bytes=file["bytes"],
+            pixels_sha256=pixels["sha256"],
+            **{name: pixels[name] for name in ("width", "height", "format", "frame", "frames")},
+            **{name: pixels.get(name) for name in ("background", "alpha_sha256")},
+            logit=data["logit"],
+            probability=data["type"]["ai_generated"],
+            generators=data["type"].get("ai_generators"),
+            verdict=data["verdict"],
+            thresholds=None if limits is None else Thresholds(**limits),
+            views=[ViewScore(v["kind"], (*v["box"],), v["logit"]) for v in data["views"]],
+            warnings=data["warnings"],
+            **asked_for,
+            finding=data["verdict"] == "ai",
+            cached=data.get("cached", False),
+            milliseconds=data["milliseconds"],
+        )
+
     def _transparency(self) -> dict[str, Any]:
         if self.alpha_sha256 is None:
             return {}

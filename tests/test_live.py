@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from aidetect.detector.detector import Detector
 from aidetect.detector.errors import AidetectError, InputError
 from aidetect.detector.inputs.source import Source
 from aidetect.detector.live import BusyError, ClosedError, Live
+from aidetect.detector.models.probe import Calibration
+from aidetect.detector.models.stages import Stage, Stages
 from aidetect.detector.pending import Extras
 from aidetect.detector.resultcache import ResultCache
 
@@ -28,8 +31,15 @@ def sources(count: int) -> list[Source]:
 @pytest.fixture
 def detectors(tiny_model_folder: Path) -> dict[str, Detector]:
     first = Detector.load(str(tiny_model_folder), "cpu", batch_size=8, workers=2)
-    fast = Detector(first.model, first.device, "fast", batch_size=8, workers=2)
-    return {"standard": first, "fast": fast}
+    standard = first.model.card.data["modes"]["standard"]
+    part = Calibration(standard["calibration"]["share"], 1.0, 0.0)
+    stages = Stages((Stage(part, (-0.4, 0.4)), Stage(part, (-0.4, 0.4)), Stage(part)))
+    modes = {**first.model.card.data["modes"], "adaptive": {**standard, "stages": stages.to_data()}}
+    card = replace(first.model.card, data={**first.model.card.data, "modes": modes})
+    model = replace(first.model, card=card)
+    options: dict[str, Any] = {"batch_size": 8, "workers": 2}
+    names = ("standard", "fast", "adaptive")
+    return {name: Detector(model, first.device, name, **options) for name in names}
 
 
 @pytest.fixture
@@ -50,6 +60,7 @@ def hold(live: Live) -> threading.Event:
 def test_scores_are_bit_equal_to_those_of_a_scan(live: Live, detectors: dict[str, Detector]) -> None:
     given = sources(24)
     expected = {mode: list(detector.stream(given)) for mode, detector in detectors.items()}
+    assert len({len(record.views) for record in expected["adaptive"]}) > 1, "some are clear, some are not"
     jobs = [(mode, i) for i in range(len(given)) for mode in detectors]
     with ThreadPoolExecutor(8) as callers:
         futures = list(callers.map(lambda job: live.submit(given[job[1]], mode=job[0]), jobs))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..server.auth import Credentials
     from ..server.settings import Settings
 
-_NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+_NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client", "jsonschema")
 _USER, _SECRET = "AIDETECT_API_USER", "AIDETECT_API_SECRET"
 
 
@@ -196,6 +196,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     return Settings(
         model=options["model"],
         device=options["device"],
+        precision=options["precision"],
         mode=options["mode"],
         detector=detector,
         cache=not options["no_cache"],

@@ -1,6 +1,6 @@
 """The report as one self-contained HTML page. It needs no network, no server and no JavaScript.
 
-Each card is rendered when its record comes, and kept in a temporary file instead of memory, because the
+Each card is rendered when its record comes, and kept until the end, many in a temporary file, because the
 totals at the top of the page are known last. All outside text goes through `_plain` and is
 escaped by the template engine. The page allows only its own style and script, by their hashes.
 """
@@ -18,7 +18,7 @@ from collections import Counter
 from importlib.resources import files
 from typing import IO, Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from aidetect.detector.record import Record, raw_name
@@ -36,6 +36,8 @@ _RATES = {
 }
 # One in a hundred, as stated on the page.
 _RARE = 0.01
+# Cards beyond so many bytes are kept in a file.
+_IN_MEMORY = 2**24
 
 
 class Writer:
@@ -43,10 +45,10 @@ class Writer:
 
     def __init__(self, stream: IO[str], colour: bool) -> None:
         self._stream = stream
-        self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115
+        self._cards = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
         self._shown: Counter[str] = Counter()
         self._header: dict[str, Any] = {}
-        self._card = _templates().get_template("card.html")
+        self._card = templates().get_template("card.html")
 
     def begin(self, header: dict[str, Any]) -> None:
         """Take the report's header."""
@@ -58,34 +60,21 @@ class Writer:
         self._shown.update(["images", verdict])
         self._shown["warned"] += bool(record.warnings)
         self._shown["accepted"] += record.accepted is not None
-        context = {
-            "r": record,
-            "number": self._shown["images"],
-            "verdict": verdict,
-            "label": VERDICTS[verdict],
-            "name": _name(record.input),
-            "raw_name": _raw_name(record.input),
-            "limits": record.thresholds,
-            "thumbnail": Markup(base64.b64encode(record.thumbnail).decode("ascii"))
-            if record.thumbnail
-            else None,
-        }
-        self._cards.write(self._card.render(context))
+        self._cards.write(self._card.render(card_context(record, self._shown["images"])))
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
         """Write the page: the top with the totals, the cards, the footer."""
         head = self._header
-        page = _templates()
+        page = templates()
         context = {
             **head,
             "counts": {"error" if key == "errors" else key: value for key, value in counts.items()},
             "shown": self._shown,
             "interrupted": interrupted,
             "verdicts": VERDICTS,
-            "rates": _rates(head["model"]["error_rates"]),
-            "wrong": _wrong_when_rare(head["model"]["error_rates"]),
-            "style": Markup(_part("page.css")),
-            "script": Markup(_part("page.js")),
+            **trust_context(head["model"]["error_rates"]),
+            "style": Markup(part("page.css")),
+            "script": Markup(part("page.js")),
             "policy": _policy(),
         }
         self._stream.write(page.get_template("head.html").render(context))
@@ -96,14 +85,39 @@ class Writer:
         self._stream.flush()
 
 
+def card_context(record: Record, number: int) -> dict[str, Any]:
+    """What the template ``card.html`` wants: a record, and its number on the page."""
+    verdict = record.verdict or "error"
+    return {
+        "r": record,
+        "number": number,
+        "verdict": verdict,
+        "label": VERDICTS[verdict],
+        "name": _name(record.input),
+        "raw_name": _raw_name(record.input),
+        "limits": record.thresholds,
+        "thumbnail": Markup(base64.b64encode(record.thumbnail).decode("ascii")) if record.thumbnail else None,
+    }
+
+
+def trust_context(error_rates: dict[str, Any]) -> dict[str, Any]:
+    """What the macro ``trust`` wants besides the model: its rates by name, and what they mean for rare AI."""
+    return {"rates": _rates(error_rates), "wrong": _wrong_when_rare(error_rates)}
+
+
 @functools.cache
-def _part(name: str) -> str:
-    return files("aidetect.cli.formats").joinpath(f"page/{name}").read_text(encoding="utf-8")
+def part(name: str, package: str = __package__) -> str:
+    """The text of a file in a package's folder ``page``."""
+    return files(package).joinpath(f"page/{name}").read_text(encoding="utf-8")
 
 
-def _template(name: str) -> str:
+def _template(name: str, package: str) -> str | None:
     """A template without the line ends between its tags, which the browser would keep as nodes."""
-    return re.sub(r">\n(?=<|{%)", ">", _part(name))
+    try:
+        text = part(name, package)
+    except FileNotFoundError:
+        return None
+    return re.sub(r">\n(?=<|{%)", ">", text)
 
 
 def _plain(value: Any) -> Any:
@@ -112,9 +126,11 @@ def _plain(value: Any) -> Any:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates(*packages: str) -> Environment:
+    """The report's templates, and those in the folder ``page`` of other packages."""
+    places = (*packages, __package__)
     environment = Environment(
-        loader=FunctionLoader(_template),
+        loader=ChoiceLoader([FunctionLoader(functools.partial(_template, package=p)) for p in places]),
         autoescape=True,
         finalize=_plain,
         undefined=StrictUndefined,
@@ -137,7 +153,7 @@ def _templates() -> Environment:
 def _policy() -> str:
     """A content security policy: no network, and no style or script except the page's own."""
     style, script = (
-        base64.b64encode(hashlib.sha256(_part(name).encode()).digest()).decode()
+        base64.b64encode(hashlib.sha256(part(name).encode()).digest()).decode()
         for name in ("page.css", "page.js")
     )
     return (

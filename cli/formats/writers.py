@@ -63,6 +63,12 @@ def open_output(format_: str, path: Path | None, sort: str = "input") -> Iterato
             yield _sorted(_writer(format_)(stream, False), sort)
 
 
+def writer_to(stream: IO[str], format_: str) -> Writer:
+    """A writer of plain text to a stream."""
+    writer: Writer = _writer(format_)(stream, False)
+    return writer
+
+
 def _sorted(writer: Writer, sort: str) -> Writer:
     return writer if sort == "input" else _Sorted(writer, sort)
 

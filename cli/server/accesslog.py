@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -21,6 +22,7 @@ from .metrics import Metrics
 from .refusal import Refusal
 from .replies import refused
 
+_DISCARD_SECONDS = 2.0
 # A client that went away before its answer; nginx' number for it.
 _GONE = 499
 HEADERS = {
@@ -85,8 +87,10 @@ class AccessLog:
         try:
             refusal = await self._run(scope, receive, answer)
             if refusal is not None and not sent:
+                if self._closing() or "Connection" in refusal.headers:
+                    await _discard(receive)
                 await refused(request, refusal)(scope, receive, answer)
-        except (ClientDisconnect, OSError):
+        except ClientDisconnect:
             sent["status"] = _GONE
         except asyncio.CancelledError:
             sent.setdefault("status", _GONE)
@@ -102,7 +106,7 @@ class AccessLog:
             return refusal
         except TimeoutError:
             return Refusal("late", f"the request took longer than {self._seconds:g} s")
-        except (ClientDisconnect, OSError):
+        except ClientDisconnect:
             raise
         except Exception:  # answered by the application unless it happened outside of it
             traceback.print_exc()  # for whoever runs the server; the client learns nothing of it
@@ -135,6 +139,14 @@ class AccessLog:
         if self._names:
             line["names"] = [visible(name) for name in getattr(state, "names", [])]
         self._write(json.dumps(line, ensure_ascii=False))
+
+
+async def _discard(receive: Receive) -> None:
+    """Read what is left of a request: a connection that is closed before that may lose its reply."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def to_stdout(line: str) -> None:

@@ -53,6 +53,7 @@ class CloudApi:
             media = _media(upload.files, fields)
             if media is None:
                 source = await service.engine.fetch(fields["url"])
+                hold.grow(len(source.payload) if isinstance(source.payload, bytes) else 0)
             else:
                 source = Source(media.name or "upload", "memory", payload=media.data)
             service.note(request, [source.name])

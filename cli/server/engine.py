@@ -42,8 +42,8 @@ class Engine:
         self._closing = False
         self._headers: dict[str, dict[str, Any]] = {}
         self._stack = contextlib.ExitStack()
-        self._threads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="aidetect-serve")
-        self._stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
+        self._downloads = ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="aidetect-fetch")
+        self._stack.callback(self._downloads.shutdown, wait=False, cancel_futures=True)
 
     # --- start and end --------------------------------------------------------------------------------
 
@@ -65,7 +65,11 @@ class Engine:
 
         settings = self._settings
         first = Detector.load(
-            settings.model or DEFAULT_MODEL, settings.device, settings.mode, **settings.detector
+            settings.model or DEFAULT_MODEL,
+            settings.device,
+            settings.mode,
+            precision=settings.precision,
+            **settings.detector,
         )
         detectors = {settings.mode: first}
         for mode in first.model.card.data["modes"]:
@@ -158,7 +162,7 @@ class Engine:
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """What a function returns that takes time but no model."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        return await asyncio.to_thread(function)
 
     async def fetch(self, url: str) -> Source:
         """An address that a client gave, as a source of its bytes or of the error."""
@@ -168,7 +172,8 @@ class Engine:
         if url.partition(":")[0].lower() not in ("http", "https"):
             return Source(url, "error", InputError("bad_url", "only http and https addresses are fetched"))
         try:
-            data = await self.in_thread(lambda: self._fetcher.fetch(url))
+            loop = asyncio.get_running_loop()
+            data = await loop.run_in_executor(self._downloads, self._fetcher.fetch, url)
         except InputError as error:
             return Source(url, "error", error)
         return Source(url, "memory", payload=data)

@@ -7,7 +7,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _TRUE, _FALSE = frozenset(["1", "true", "yes", "on", ""]), frozenset(["0", "false", "no", "off"])
 _JSON_BYTES = 2**20
 _NAME = "upload"
+_OPTIONS = ("views", "evidence", "stability", "thumbnails")
+_THUMBNAIL = 160  # longer side in pixels, as in the HTML report
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 # Native crops of an explanation: as many as a person can look at, and a server can compute beside its work.
 _TILES = 16
@@ -42,6 +44,7 @@ class _Options:
     mode: str
     evidence: bool
     stability: bool
+    thumbnails: bool
 
 
 class OwnApi:
@@ -84,6 +87,8 @@ class OwnApi:
             "counts": dict(counts),
             "interrupted": False,
         }
+        if options.thumbnails:
+            report["thumbnails"] = [_base64(record.thumbnail) for record in records]
         return JSONResponse(report)
 
     async def explain(self, request: Request) -> Response:
@@ -95,6 +100,8 @@ class OwnApi:
                 raise Refusal("argument", f"one image is explained at a time, not {len(sources)}")
             (source,) = sources
             options = self._options(fields | {"stability": "true"})
+            if options.mode == "adaptive":  # it may score a part of the views; all are explained
+                options = replace(options, mode="standard")
             self._service.note(request, [source.name])
             (record,) = await self._score([source], options)
             if record.error is not None:
@@ -107,7 +114,7 @@ class OwnApi:
         reply = {
             "record": record.to_dict(),
             "influence": influence,
-            "heat_map": f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}",
+            "heat_map": f"data:image/png;base64,{_base64(picture)}",
         }
         return JSONResponse(self._service.engine.header(options.mode) | reply)
 
@@ -153,7 +160,7 @@ class OwnApi:
             body = await read_raw(request, hold, settings.max_upload, settings.upload_timeout)
             sources = [Source(fields.get("name") or _NAME, "memory", payload=body)] if body else []
         if not sources:
-            raise Refusal("argument", "there is no image in the request")
+            raise Refusal("argument", "there is no image in the request; a raw one needs a Content-Type")
         return sources, fields
 
     async def _fetch(self, url: str, hold: Hold) -> Source:
@@ -169,12 +176,18 @@ class OwnApi:
         mode = fields.get("views", modes[0])
         if mode not in modes:
             raise Refusal("argument", f"views is one of: {', '.join(sorted(modes))}")
-        return _Options(mode, _flag(fields, "evidence"), _flag(fields, "stability"))
+        return _Options(
+            mode, _flag(fields, "evidence"), _flag(fields, "stability"), _flag(fields, "thumbnails")
+        )
 
     async def _score(self, sources: list[Source], options: _Options) -> list[Record]:
         from aidetect.detector.pending import Extras
 
-        extras = Extras(stability=options.stability, evidence=options.evidence)
+        extras = Extras(
+            stability=options.stability,
+            evidence=options.evidence,
+            thumbnail=_THUMBNAIL if options.thumbnails else 0,
+        )
         score = self._service.engine.score
         return await _together(score(source, extras, options.mode) for source in sources)
 
@@ -193,6 +206,10 @@ class OwnApi:
         details = f"{record.width}x{record.height} {record.format}, model {detector.model.card.name}"
         picture = await engine.in_thread(lambda: png(heat_map(rgb, found, heading, details, scored)))
         return found.to_dict(), picture
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -223,7 +240,7 @@ def _from_json(data: bytes) -> tuple[list[str], dict[str, str]]:
         raise Refusal("argument", 'the body is not of the form {"urls": ["https://..."]}')
     if len(urls) > MAX_FILES:
         raise Refusal("argument", f"more than {MAX_FILES} addresses in one request")
-    options = {name: found[name] for name in ("views", "evidence", "stability") if name in found}
+    options = {name: found[name] for name in _OPTIONS if name in found}
     if not all(isinstance(value, str | bool) for value in options.values()):
         raise Refusal("argument", "views is a name, evidence and stability are true or false")
     return urls, {name: str(value).lower() for name, value in options.items()}

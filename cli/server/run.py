@@ -18,7 +18,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from aidetect.detector.errors import AidetectError
+from aidetect.detector.errors import AidetectError, ModelError
 
 from ..common import say
 from .accesslog import to_stdout
@@ -202,13 +202,16 @@ class Server(uvicorn.Server):
         threading.Thread(target=self._load_engine, name="aidetect-load", daemon=True).start()
 
     def _load_engine(self) -> None:
+        failure: AidetectError | None = ModelError("the model could not be loaded")
         try:
             self.service.engine.load()
-        except AidetectError as error:
-            self.failure = error
-            self.should_exit = True
-        else:
+            failure = None
             say(f"aidetect: ready at {self.address}")
+        except AidetectError as error:
+            failure = error
+        finally:  # also after an error of ours, whose traceback is printed
+            if failure is not None:
+                self.failure, self.should_exit = failure, True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -20,6 +20,7 @@ class Settings:
     Attributes:
         model: name or folder of the model; ``None`` for the one that is shipped.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
         mode: views of requests that do not name a mode.
         detector: further arguments of `Detector`.
         cache: whether the result cache is used.
@@ -41,6 +42,7 @@ class Settings:
 
     model: str | None = None
     device: str = "auto"
+    precision: str = "auto"
     mode: str = "standard"
     detector: dict[str, Any] = field(default_factory=dict)
     cache: bool = True

@@ -83,6 +83,7 @@ def run(command: list[str], folder: Path, **environment: str) -> Any:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    sys.stdout.write(f"\n$ {command[0]} {command[-1][:60]}\n{done.stdout[:300]}")  # shown by pytest -s
     return json.loads(done.stdout)
 
 
