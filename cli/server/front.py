@@ -166,7 +166,8 @@ def _asked(data: Any) -> tuple[Any, int, Any]:
 
 def _words(rates: Mapping[str, Any]) -> dict[str, str]:
     """Each verdict in words, with how often it is a mistake."""
-    accused = _of_a_thousand(rates.get("false_positive_rate"), "real pictures", "are called AI too")
+    accusing = rates.get("false_positive_rate_at_most") or rates.get("false_positive_rate")
+    accused = _of_a_thousand(accusing, "real pictures", "are called AI too")
     missed = _of_a_thousand(rates.get("missed_as_real"), "AI pictures", "are called real too")
     return {
         "ai": f"Likely AI-generated.{accused}",
