@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,12 @@ class Server:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(rf"{name}:\s+(\d+)", text)
         return int(found[1]) / 1024 if found else float("nan")
+
+    def metric(self, name: str) -> float:
+        """A value from ``/metrics``."""
+        with urllib.request.urlopen(f"{self.url}/metrics") as reply:
+            found = re.search(rf"^{name} (\S+)$", reply.read().decode(), re.MULTILINE)
+        return float(found[1]) if found else float("nan")
 
     def statuses(self) -> Counter[int]:
         """Requests in the access log, by status."""
@@ -275,7 +282,8 @@ def main() -> None:
             for at_once in arguments.at_once:
                 load = wrk(server.url, paths, arguments.requests, at_once)
                 well.append(report(load, at_once, expected, rate))
-            print(f"peak memory {server.memory('VmHWM'):.0f} MiB", flush=True)
+            views = server.metric("aidetect_batch_views_sum") / server.metric("aidetect_batch_views_count")
+            print(f"{views:.1f} views a batch, peak memory {server.memory('VmHWM'):.0f} MiB", flush=True)
             well.append(not server.trouble)
         if arguments.memory:
             well.append(flat_memory(options, paths, arguments.memory))

@@ -305,6 +305,14 @@ def test_a_request_that_takes_too_long(start: Any) -> None:
     go.set()
 
 
+def test_replies_do_not_wait_for_one_another(running: Running) -> None:
+    """Nagle's algorithm is off: a reply of two parts does not wait for the receipt of the first."""
+    running.client.get("/healthz")
+    (connection,) = running.server.server_state.connections
+    sock = connection.transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_slow_body(start: Any) -> None:
     running = start(upload_timeout=0.3)
     head = b"POST /v1/scan HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
