@@ -56,7 +56,7 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """For large imports: no garbage collection meanwhile, nor later of what they made.
+    """For large imports: no garbage collection meanwhile.
 
     Importing torch makes so many objects that a fifth of the time would go into looking for garbage. It
     applies to the whole process, so programs should call this, libraries should not.
@@ -67,7 +67,6 @@ def importing() -> Iterator[None]:
     gc.disable()
     try:
         yield
-        gc.freeze()
     finally:
         gc.enable()
 
