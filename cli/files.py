@@ -37,6 +37,22 @@ max_pixels_option = click.option(
 )
 
 
+frames_option = click.option(
+    "--frames",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Score at most this many frames of an animation.",
+)
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse truncated and damaged files.  [default: judge what can be decoded]",
+)
+no_cache_option = click.option("--no-cache", is_flag=True, help="Do not read or write the result cache.")
+
+
 def file_options(command: F) -> F:
     """Add the options that select files, and ``--max-pixels --strict --no-cache``."""
     options = [
@@ -58,13 +74,9 @@ def file_options(command: F) -> F:
         click.option("--hidden", is_flag=True, help="In folders, include hidden files and folders."),
         click.option("--all-files", is_flag=True, help="In folders, try every file, whatever its extension."),
         click.option("--no-ignore", is_flag=True, help="In folders, do not apply .aidetectignore files."),
-        click.option("--no-cache", is_flag=True, help="Do not read or write the result cache."),
+        no_cache_option,
         max_pixels_option,
-        click.option(
-            "--strict",
-            is_flag=True,
-            help="Refuse truncated and damaged files.  [default: judge what can be decoded]",
-        ),
+        strict_option,
     ]
     for option in reversed(options):
         command = option(command)

@@ -29,7 +29,7 @@ from ..common import (
     result_cache,
     say,
 )
-from ..files import detector_for, file_options, finish, walk_options
+from ..files import detector_for, file_options, finish, frames_option, walk_options
 from ..formats.writers import FORMATS, SUFFIXES, open_output
 
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
@@ -127,14 +127,7 @@ class _Tally:
     metavar="MIB",
     help="Refuse larger downloads.",
 )
-@click.option(
-    "--frames",
-    type=click.IntRange(1, 1000),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Score at most this many frames of an animation.",
-)
+@frames_option
 @model_options
 @click.option(
     "--stability",

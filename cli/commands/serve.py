@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common import CONTEXT, CommandError, errors_for_people, model_options, say
-from ..files import max_pixels_option
+from ..files import frames_option, max_pixels_option, no_cache_option, strict_option
 
 if TYPE_CHECKING:
     from ..server.auth import Credentials
@@ -131,17 +131,10 @@ class _Network(click.ParamType[Any]):
     help="Time to finish what is under way after SIGTERM.",
 )
 @click.option("--log-names", is_flag=True, help="Name the images in the access log.")
-@click.option("--no-cache", is_flag=True, help="Do not read or write the result cache.")
+@no_cache_option
 @max_pixels_option
-@click.option(
-    "--frames",
-    type=click.IntRange(1, 1000),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Score at most this many frames of an animation.",
-)
-@click.option("--strict", is_flag=True, help="Refuse truncated and damaged files.")
+@frames_option
+@strict_option
 @model_options
 def serve(**options: Any) -> None:
     """Serve the cloud API, an API of our own, and a page in the browser.
