@@ -68,6 +68,8 @@ def choose(wanted: str = "auto", precision: str = "auto") -> Device:
 
 def cpu_bfloat16() -> str | None:
     """The instructions by which this CPU multiplies bfloat16 numbers fast: ``AMX`` or ``AVX512-BF16``."""
-    if torch.cpu._is_amx_tile_supported():
-        return "AMX"
-    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None
+    for name, test in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+        supported = getattr(torch.cpu, test, None)  # older releases of torch lack some
+        if supported is not None and supported():
+            return name
+    return None
