@@ -173,6 +173,13 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, nam
             choose("cpu", "bfloat16")
 
 
+def test_auto_is_float32_where_the_batch_would_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("aidetect.detector.models.device.depends_on_batch", lambda dtype: True)
+    assert choose("cpu").dtype_name == "float32"
+    assert choose("cpu", "bfloat16").dtype_name == "bfloat16"
+
+
 def test_rounded_weights_are_not_taken_for_exact_ones(tiny_model_folder: Path) -> None:
     model = load_model(str(tiny_model_folder))
     Detector(model, Device("cpu", torch.float32, ""))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import AidetectError
+from .onednn import depends_on_batch
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -36,7 +37,8 @@ def choose(wanted: str = "auto", precision: str = "auto") -> Device:
 
     Args:
         wanted: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device computes faster in it.
+        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 where the device computes faster in it,
+            and on a CPU only if a score does not depend on the batch.
 
     Raises:
         AidetectError: the device cannot be used here, or has no fast bfloat16.
@@ -62,6 +64,8 @@ def choose(wanted: str = "auto", precision: str = "auto") -> Device:
         raise AidetectError(
             f"--precision bfloat16: this {name.upper()} has no fast bfloat16; use --precision float32"
         )
+    if precision == "auto" and name == "cpu" and fast:
+        fast = not depends_on_batch(torch.bfloat16)
     dtype = torch.bfloat16 if fast and precision != "float32" else torch.float32
     return Device(name, dtype, why)
 

@@ -104,6 +104,15 @@ def test_another_kind_of_tower_stays_open_clips(tiny_architecture: str) -> None:
     assert plain(module, 32) is None
 
 
+def test_a_layer_whose_result_depends_on_the_batch_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    onednn.depends_on_batch.cache_clear()
+    assert not onednn.depends_on_batch(torch.float32)
+    onednn.depends_on_batch.cache_clear()
+    monkeypatch.setattr(onednn, "linear", lambda x, *rest: x.sum(dim=2) + len(x))
+    assert onednn.depends_on_batch(torch.float32)
+    onednn.depends_on_batch.cache_clear()
+
+
 @WITHOUT
 def test_one_layer_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = torch.Generator().manual_seed(0)
