@@ -87,7 +87,7 @@ def test_the_second_scan_neither_decodes_nor_computes(
         return decode(data, **options)
 
     monkeypatch.setattr(module, "decode", spy)
-    monkeypatch.setattr(Detector, "_run", lambda self, batch: pytest.fail("computed again"))
+    monkeypatch.setattr(Detector, "run", lambda self, batch: pytest.fail("computed again"))
     assert scores(records(run(folder, "--format", "json"))) == scores(first)
     assert len(tried) == 1, "only the bad file may be tried again"
 

@@ -491,7 +491,7 @@ def test_a_crash_before_the_last_step_leaves_everything_as_it_was(
 
     monkeypatch.setattr(tag_module, "publish", publish)
     options = {"max_pixels": 200, "model": str(tagging_model), "device": "cpu", "mode": "fast"}
-    options |= {"batch_size": None, "workers": 1}
+    options |= {"batch_size": None, "workers": 1, "precision": "auto"}
     detector = files_module.detector_for(options)
     options |= dict.fromkeys(("hidden", "all_files", "recursive", "no_ignore", "no_cache"), False)
     options |= {"include": (), "exclude": ()}
