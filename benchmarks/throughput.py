@@ -22,8 +22,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class Run:
@@ -82,19 +80,12 @@ def row(name: str, files: list[str], options: list[str], path: str | None = None
     print(f"| {name} | " + " | ".join(cells) + f" | {run.peak_mib:.0f} MiB |", flush=True)
 
 
-def bare_tower(device: str, precision: str, seconds: float = 10.0) -> float:
+def bare_tower(device: str, precision: str) -> float:
     """Views a second of the tower alone, in batches as the command makes them."""
     from aidetect.detector.detector import Detector
 
     detector = Detector.load(device=device, precision=precision)
-    size, batch = detector.plan.size, detector.batch_size
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
-    detector.model.tower.features(pixels)
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        detector.model.tower.features(pixels)
-        done += batch
-    return done / (time.perf_counter() - start)
+    return detector.model.tower.views_per_second(detector.batch_size, seconds=10.0)
 
 
 def main() -> None:

@@ -61,6 +61,13 @@ def errors_for_people() -> Iterator[None]:
         raise CommandError(str(error), ExitCode.USAGE) from None
 
 
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Device to compute on.",
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -83,13 +90,7 @@ def model_options(command: F) -> F:
             help="Model to use: a name from `aidetect models list`, or a model folder.  [default: the one "
             "marked * in that list]",
         ),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-            default="auto",
-            show_default=True,
-            help="Device to compute on.",
-        ),
+        device_option,
         precision_option,
         click.option(
             "--views",
@@ -300,6 +301,11 @@ def ends_quietly(function: F) -> F:
     return run  # type: ignore[return-value]
 
 
+def worst_false_positive_rate(rates: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How often real images are called ai in the worst condition that the card states, or ``None``."""
+    return rates.get("false_positive_rate_at_most") or rates.get("false_positive_rate")
+
+
 def false_positives(rates: Mapping[str, Any]) -> str:
     """How often real images are called ai, as a clause; empty if the card does not say.
 
@@ -308,5 +314,5 @@ def false_positives(rates: Mapping[str, Any]) -> str:
     Args:
         rates: the ``error_rates`` of a card or a report.
     """
-    rate = rates.get("false_positive_rate_at_most") or rates.get("false_positive_rate") or {}
+    rate = worst_false_positive_rate(rates) or {}
     return "" if rate.get("value") is None else f"about {rate['value']:.1%} of real images are called ai"

@@ -145,19 +145,26 @@ def _regular(source: Source) -> Source:
     return source
 
 
+def detector_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What `Detector` takes besides model, device and mode, as far as a command has it."""
+    megapixels = options.get("max_pixels")
+    return {
+        "batch_size": options["batch_size"],
+        "workers": options["workers"],
+        "max_pixels": None if megapixels is None else int(megapixels * 1e6),
+        "frames": options.get("frames"),
+        "strict": options.get("strict"),
+    }
+
+
 def detector_for(options: dict[str, Any]) -> Any:
     """The detector for `model_options`, and ``--max-pixels --frames --strict`` if the command has them."""
-    megapixels = options.get("max_pixels")
     return load_detector(
         options["model"],
         options["device"],
         options["mode"],
         precision=options["precision"],
-        batch_size=options["batch_size"],
-        workers=options["workers"],
-        max_pixels=None if megapixels is None else int(megapixels * 1e6),
-        frames=options.get("frames"),
-        strict=options.get("strict"),
+        **detector_options(options),
     )
 
 

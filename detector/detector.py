@@ -22,7 +22,7 @@ from .inputs.source import Source
 from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
-from .models.probe import CENTRE
+from .models.probe import probe_of
 from .pending import Extras, Prepared, Result, kept_result
 from .prepare import Preparer
 from .record import Record, ViewScore
@@ -34,8 +34,6 @@ from .versions import library_versions, tool
 TRIM_EVERY = 16
 # Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
-# Kinds of views that the probe of another kind judges.
-_PROBE = {CENTRE: "whole"}
 
 
 class Detector:
@@ -223,13 +221,13 @@ class Detector:
         features = self._features(np.stack([view.rgb for _, view in batch]))
         logits = np.empty(len(batch))
         for kind, probe in self.model.probes.items():
-            rows = [i for i, (_, view) in enumerate(batch) if _PROBE.get(view.kind, view.kind) == kind]
+            rows = [i for i, (_, view) in enumerate(batch) if probe_of(view.kind) == kind]
             if rows:
                 logits[rows] = probe.logits(features[rows])
         for (result, _), logit in zip(batch, logits, strict=True):
             result.logits.append(float(logit))
         for (result, view), vector in zip(batch, features, strict=True):
-            family_probe = self.model.families.get(_PROBE.get(view.kind, view.kind))
+            family_probe = self.model.families.get(probe_of(view.kind))
             if family_probe is not None:
                 result.families.append(family_probe.log_probabilities(vector[None])[0])
         share = (time.perf_counter() - start) / len(batch)

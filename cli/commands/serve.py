@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common import CONTEXT, CommandError, errors_for_people, model_options, say
-from ..files import frames_option, max_pixels_option, no_cache_option, strict_option
+from ..files import detector_options, frames_option, max_pixels_option, no_cache_option, strict_option
 
 if TYPE_CHECKING:
     from ..server.auth import Credentials
@@ -179,19 +179,12 @@ def _settings(options: dict[str, Any]) -> Settings:
     names = [*options["public_host"]]
     if options["host"] not in ("0.0.0.0", "::", ""):
         names.append(f"[{options['host']}]" if ":" in options["host"] else options["host"])
-    detector = {
-        "batch_size": options["batch_size"],
-        "workers": options["workers"],
-        "max_pixels": int(options["max_pixels"] * 1e6),
-        "frames": options["frames"],
-        "strict": options["strict"],
-    }
     return Settings(
         model=options["model"],
         device=options["device"],
         precision=options["precision"],
         mode=options["mode"],
-        detector=detector,
+        detector=detector_options(options),
         cache=not options["no_cache"],
         host=options["host"],
         port=options["port"],

@@ -14,6 +14,7 @@ from ..common import (
     CONTEXT,
     CommandError,
     ExitCode,
+    device_option,
     ends_quietly,
     errors_for_people,
     labelled,
@@ -65,13 +66,7 @@ from ..common import (
     metavar="N",
     help="Cross-validation folds; no group is split between folds.  [default: 5]",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Device to compute on.",
-)
+@device_option
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),

@@ -14,6 +14,7 @@ from ..common import (
     CONTEXT,
     CommandError,
     ExitCode,
+    device_option,
     ends_quietly,
     errors_for_people,
     load_detector,
@@ -50,13 +51,7 @@ from ..common import (
     metavar="NAME|PATH",
     help="The report's model.  [default: the installed model of that name]",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Device to compute on.",
-)
+@device_option
 @click.option(
     "--precision",
     type=click.Choice(["report", "auto", "float32", "bfloat16"]),

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from ..common import worst_false_positive_rate
 from .auth import check_header
 from .refusal import Refusal
 from .service import Service
@@ -166,8 +167,7 @@ def _asked(data: Any) -> tuple[Any, int, Any]:
 
 def _words(rates: Mapping[str, Any]) -> dict[str, str]:
     """Each verdict in words, with how often it is a mistake."""
-    accusing = rates.get("false_positive_rate_at_most") or rates.get("false_positive_rate")
-    accused = _of_a_thousand(accusing, "real pictures", "are called AI too")
+    accused = _of_a_thousand(worst_false_positive_rate(rates), "real pictures", "are called AI too")
     missed = _of_a_thousand(rates.get("missed_as_real"), "AI pictures", "are called real too")
     return {
         "ai": f"Likely AI-generated.{accused}",

@@ -20,6 +20,7 @@ from PIL import Image
 from .launder import jpeg
 from .margins import Box, content_box
 
+CENTRE = "centre"  # kind of a first look at a picture far from square
 _INTERPOLATION = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 # A picture whose longer side is at least so many times the shorter one is looked at as two squares, or three.
@@ -122,7 +123,7 @@ def _staged(views: list[View], centre: View) -> list[View]:
     wholes = [view for view in views if view.kind == "whole" and view.box != centre.box]
     natives = [view for view in views if view.kind == "native"]
     known = any(view.kind == "whole" and view.box == centre.box for view in views)
-    first = centre if known else replace(centre, kind="centre")
+    first = centre if known else replace(centre, kind=CENTRE)
     second = [replace(view, stage=1) for view in natives[:1]]
     return [first, *second, *(replace(view, stage=2) for view in [*wholes, *natives[1:]])]
 

@@ -9,8 +9,6 @@ import torch
 from ..errors import AidetectError
 from .onednn import depends_on_batch
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-
 
 @dataclass(frozen=True)
 class Device:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
+from ..images.views import CENTRE
 
 KINDS = ("whole", "native")
-CENTRE = "centre"  # a first look at a picture far from square; judged by the probe of ``whole``
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,9 +189,14 @@ class Calibration:
         return sigmoid(self.slope * logit + self.intercept)
 
 
+def probe_of(kind: str) -> str:
+    """The kind of the probe that judges a kind of view: a ``centre`` view is judged as ``whole``."""
+    return "whole" if kind == CENTRE else kind
+
+
 def counted(kinds: Sequence[str]) -> Sequence[str]:
     """Kinds of a picture's views: a ``centre`` view counts as ``whole`` where there is no ``whole`` view."""
-    return kinds if "whole" in kinds else ["whole" if kind == CENTRE else kind for kind in kinds]
+    return kinds if "whole" in kinds else [probe_of(kind) for kind in kinds]
 
 
 def sigmoid(z: float) -> float:

@@ -43,12 +43,12 @@ class Stages:
             stage: the stage that is complete, from 0 on.
             kinds, logits: of all views so far.
         """
-        now = self.each[min(stage, len(self.each) - 1)]
+        now = self.each[stage]
         return not now.settles(now.logit(kinds, logits))
 
     def logit(self, stage: int, kinds: Sequence[str], logits: Sequence[float]) -> float:
         """The raw logit of a picture whose last stage was ``stage``."""
-        return self.each[min(stage, len(self.each) - 1)].logit(kinds, logits)
+        return self.each[stage].logit(kinds, logits)
 
     def replay(self, kinds: Sequence[str], logits: Sequence[float]) -> float:
         """The raw logit that a picture gets, when the logits of all its views are known.
