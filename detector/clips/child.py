@@ -48,9 +48,9 @@ class _GivenUpError(Exception):
 def to_rgb(frame: VideoFrame) -> bytes:
     """A frame as RGB bytes, row by row: the one rule for colour.
 
-    The matrix and the range are those that the stream states. Without a matrix it is BT.709 from 720 lines on
-    and BT.601 below; without a range it is limited, but full for formats that say so by their names. Chroma is
-    interpolated bilinearly. No rotation, aspect ratio, transfer function or primaries are applied.
+    The matrix and the range are those that the stream states. Without a matrix it is BT.709 from 720 lines
+    on and BT.601 below; without a range it is limited, but full for formats that say so by their names.
+    Chroma is interpolated bilinearly. No rotation, aspect ratio, transfer function or primaries are applied.
     """
     matrix = None
     if frame.colorspace == _UNSPECIFIED:
@@ -184,8 +184,8 @@ class _Clip:
     def of_slot(self, begin: float, middle: float) -> tuple[float, VideoFrame] | None:
         """The frame that stands for a part of the clip; ``None`` if no further frame can be decoded.
 
-        A key frame from the first half of the part, where it has one, as it is reached fast and was compressed
-        least; not the one that begins the clip. Else the first frame from the middle on.
+        A key frame from the first half of the part, where it has one: it is reached fast, and was compressed
+        least. The one that begins the clip is none of these. Else the first frame from the middle on.
         """
         before = self.position
         key = self.key_before(middle)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import InputError
 from .container import HEAD, container
-from .sampling import Sampling, Sorter
+from .sampling import DEFAULT, Sampling, Sorter
 
 # What the extra ``aidetect[video]`` gives.
 NEEDED = "clips need the extra: pip install 'aidetect[video]'"
@@ -87,7 +87,7 @@ def has_video() -> bool:
 def stills(
     media: Path | bytes,
     *,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = DEFAULT,
     at: Sequence[float] = (),
     bounds: Bounds = Bounds(),
     strict: bool = False,

@@ -41,6 +41,9 @@ class Sampling:
         return [(i * seconds / count, (i + 0.5) * seconds / count) for i in range(count)]
 
 
+DEFAULT = Sampling()
+
+
 @dataclass(eq=False)
 class Sorter:
     """Goes through the sampled frames in order: which shows a picture for the first time, in which shot."""
@@ -71,12 +74,3 @@ def histogram(rgb: np.ndarray) -> np.ndarray:
     level = rgb.astype(np.int64) * _BINS // 256
     names = (level[..., 0] * _BINS + level[..., 1]) * _BINS + level[..., 2]
     return np.bincount(names.ravel(), minlength=_BINS**3) / names.size
-
-
-def shares(shots: Sequence[int]) -> list[int]:
-    """How many frames each shot has, in order.
-
-    Args:
-        shots: the number of each frame's shot.
-    """
-    return [list(shots).count(shot) for shot in sorted(set(shots))]
