@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from aidetect.detector.errors import InputError
 from aidetect.detector.inputs.source import Source, WalkOptions, expand, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
+
+if TYPE_CHECKING:
+    from aidetect.detector.clips.sampling import Sampling
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -45,6 +48,34 @@ frames_option = click.option(
     metavar="N",
     help="Score at most this many frames of an animation.",
 )
+
+
+def video_options(command: F) -> F:
+    """Add ``--video-fps --video-frames``."""
+    options = [
+        click.option(
+            "--video-fps",
+            type=click.FloatRange(0, 1000, min_open=True),
+            default=1.0,
+            show_default=True,
+            callback=_finite,
+            metavar="FPS",
+            help="Score so many frames a second of a clip.",
+        ),
+        click.option(
+            "--video-frames",
+            type=click.IntRange(1, 1000),
+            default=64,
+            show_default=True,
+            metavar="N",
+            help="Score at most this many frames of a clip, evenly spaced.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 strict_option = click.option(
     "--strict",
     is_flag=True,
@@ -83,14 +114,15 @@ def file_options(command: F) -> F:
     return command
 
 
-def walk_options(options: dict[str, Any]) -> WalkOptions:
-    """How `file_options` say that folders are searched."""
+def walk_options(options: dict[str, Any], clips: bool = False) -> WalkOptions:
+    """How `file_options` say that folders are searched, and whether clips are looked for too."""
     return WalkOptions(
         recursive=options["recursive"],
         hidden=options["hidden"],
         include=options["include"],
         exclude=options["exclude"],
         all_files=options["all_files"],
+        clips=clips,
         ignore=not options["no_ignore"],
     )
 
@@ -154,7 +186,16 @@ def detector_options(options: dict[str, Any]) -> dict[str, Any]:
         "max_pixels": None if megapixels is None else int(megapixels * 1e6),
         "frames": options.get("frames"),
         "strict": options.get("strict"),
+        "sampling": _sampling(options),
     }
+
+
+def _sampling(options: dict[str, Any]) -> Sampling | None:
+    if "video_fps" not in options:
+        return None
+    from aidetect.detector.clips.sampling import Sampling
+
+    return Sampling(options["video_fps"], options["video_frames"])
 
 
 def detector_for(options: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ from ..common import (
     result_cache,
     say,
 )
-from ..files import detector_for, file_options, finish, frames_option, walk_options
+from ..files import detector_for, file_options, finish, frames_option, video_options, walk_options
 from ..formats.writers import FORMATS, SUFFIXES, open_output
 
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
@@ -128,6 +128,7 @@ class _Tally:
     help="Refuse larger downloads.",
 )
 @frames_option
+@video_options
 @model_options
 @click.option(
     "--stability",
@@ -225,7 +226,7 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
         click.echo(schema_text(), nl=False)
         return
     names = _names(inputs, options["lists"], options["null"])
-    sources = list(expand(names, walk_options(options)))
+    sources = list(expand(names, walk_options(options, clips=True)))
     code = _run(sources, options) if sources else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: no images found (see --all-files, --hidden, --include)")
