@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import Source, WalkOptions, expand, file_error
+from aidetect.detector.inputs.source import CLIP_SUFFIXES, Source, WalkOptions, expand, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
 
@@ -125,6 +125,23 @@ def walk_options(options: dict[str, Any], clips: bool = False) -> WalkOptions:
         clips=clips,
         ignore=not options["no_ignore"],
     )
+
+
+def decodable(sources: Iterable[Source], names: Iterable[str]) -> tuple[list[Source], int]:
+    """Without the extra for clips: the sources but the clips found in folders, and how many these were.
+
+    Args:
+        sources: what inputs were expanded to.
+        names: the inputs as given; clips among them stay, and give an error.
+    """
+    from aidetect.detector.clips.reader import has_video
+
+    found = list(sources)
+    if has_video():
+        return found, 0
+    given = set(names)
+    kept = [s for s in found if s.name in given or Path(s.name).suffix.lower() not in CLIP_SUFFIXES]
+    return kept, len(found) - len(kept)
 
 
 @dataclass(frozen=True)

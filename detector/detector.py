@@ -15,7 +15,7 @@ import torch
 
 from .clips.sampling import DEFAULT as DEFAULT_SAMPLING
 from .clips.sampling import Sampling
-from .clips.verdict import judged, nearest
+from .clips.verdict import judged, mixed, nearest
 from .errors import AidetectError
 from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
 from .images.stability import judge
@@ -296,6 +296,8 @@ class Detector:
         record.frame, record.frames = frame.frame, frame.frames
         record.background, record.alpha_sha256 = frame.backdrop or None, frame.alpha_sha256
         record.warnings = list(frame.warnings)
+        if record.clip is not None and record.logit is not None and record.verdict is not None:
+            record.warnings += mixed(record.clip, self.reading(record.logit)[1], record.verdict)
         if frame.alpha_sha256 is not None:
             seen = f"as seen on {frame.backdrop}" if frame.backdrop else "as stored, without alpha"
             record.warnings.append(f"transparent: not opaque; the score is of the picture {seen}")

@@ -33,6 +33,7 @@ _HOW = (
     | Interpolation.BITEXACT
 )
 _UNSPECIFIED = 2
+_NEAR = 1e-6  # seconds
 # Lines from which on a stream that states no colour matrix is taken for BT.709, as players do.
 _HD_LINES = 720
 
@@ -195,7 +196,7 @@ class _Clip:
         while (got := self.next()) is not None:
             found = got
             time, frame = got
-            if time >= middle or (frame.key_frame and 0 < begin <= time):
+            if time >= middle - _NEAR or (frame.key_frame and 0 < begin <= time):
                 break
         return found if found is not None and found[0] > before else None
 
@@ -221,10 +222,12 @@ def _run(job: dict[str, Any], file: IO[bytes], out: _Output) -> None:
         seconds = clip.seconds()
         codec = clip.stream.codec_context
         rate = float(clip.stream.average_rate or 0)
-        out.send("clip", codec=codec.name, seconds=seconds, fps=rate)
+        out.send("clip", codec=codec.codec.canonical_name, seconds=seconds, fps=rate)
         length = min(seconds, job["max_seconds"])
         if length < seconds:
             out.send("note", slug="long", text=f"only the first {length:.0f} of {seconds:.0f} s were judged")
+        if any(not 0 <= t <= seconds for t in job["at"]):
+            raise _GivenUpError("no_such_time", f"the clip is {seconds:.1f} s long")
         slots = [(t, t) for t in job["at"]] or Sampling(job["fps"], job["frames"]).slots(length)
         clip.rewind()  # the index of a Matroska file is read by the first seek
         last, sent, interlaced = float("-inf"), 0, False

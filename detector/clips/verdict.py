@@ -16,6 +16,7 @@ import numpy as np
 QUANTILE = 0.75
 # Share of the frames that must have a verdict of their own for the clip to get it; else it is ``uncertain``.
 AGREEMENT = 0.5
+NOTE = "Not measured on videos of generators. A clip's verdict needs half of its frames."
 
 
 def score(logits: Sequence[float], shots: Sequence[int]) -> float:
@@ -38,6 +39,21 @@ def settled(verdict: str, verdicts: Sequence[str]) -> tuple[str, float]:
     """
     share = sum(one == verdict for one in verdicts) / len(verdicts)
     return (verdict if share >= AGREEMENT else "uncertain"), share
+
+
+def mixed(clip: Mapping[str, Any], alone: str, verdict: str) -> list[str]:
+    """The warning for a clip whose frames do not agree; empty if they do.
+
+    Args:
+        clip: the ``clip`` object of its record.
+        alone: the verdict that its score alone would give.
+        verdict: its verdict.
+    """
+    if alone == verdict:
+        return []
+    return [
+        f"mixed: its score alone would give {alone}, but only {clip['agreement']:.0%} of its frames agree"
+    ]
 
 
 def nearest(logits: Sequence[float], logit: float) -> int:
@@ -67,4 +83,5 @@ def judged(
     logit = score([one["logit"] for one in found], shots)
     verdict, agreement = settled(reading(logit)[1], [one["verdict"] for one in found])
     clip = {name: frames[0][0][name] for name in ("codec", "seconds", "fps")}
-    return clip | {"shots": len(set(shots)), "agreement": agreement, "frames": found}, logit, verdict
+    clip |= {"shots": len(set(shots)), "agreement": agreement, "note": NOTE, "frames": found}
+    return clip, logit, verdict
