@@ -101,7 +101,7 @@ class _Clip:
             raise _GivenUpError("unsupported", "no decoder for this clip's coding")
         self.check(codec.width, codec.height)
         codec.options = {"max_pixels": str(self.max_pixels)}
-        codec.thread_type = "AUTO"  # type: ignore[assignment]
+        codec.thread_type = "AUTO"
         codec.thread_count = 0
 
     def check(self, width: int, height: int) -> None:
