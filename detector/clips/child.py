@@ -262,7 +262,7 @@ def _run(job: dict[str, Any], file: IO[bytes], out: _Output) -> None:
 
 
 def _missing(clip: _Clip, seconds: float, length: float) -> str | None:
-    """What of a clip is not there though its container says so; ``None`` if nothing is known to be missing."""
+    """How much of a clip is there, if its container says more; ``None`` if nothing is known to be missing."""
     rate = float(clip.stream.average_rate or 0)
     stated = max(seconds, clip.stream.frames / rate if rate else 0.0)
     there = min(seconds, clip.end) if clip.ended else seconds

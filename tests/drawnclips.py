@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -12,6 +13,8 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image, ImageDraw
+
+os.environ.setdefault("SVT_LOG", "0")  # its encoder writes to standard error
 
 # Codec, pixel format and container of each kind of clip: what the wheel of PyAV can write.
 KINDS = {
@@ -63,18 +66,20 @@ def clip(
     prepare: Callable[[Any], None] = lambda stream: None,
     times: Iterable[float] | None = None,
     sound: bool = False,
+    source: str = "rgb24",
 ) -> bytes:
     """A clip's bytes.
 
     Args:
         kind: one of `KINDS`.
-        frames: RGB pictures of equal size.
+        frames: pictures of equal size.
         rate: frames a second.
         options: of the encoder.
         container_options: of the container.
         prepare: is given the stream before anything is encoded.
         times: when each frame is shown, in seconds; as the rate says without it.
         sound: whether there is a sound track of silence too.
+        source: the pixel format of the pictures.
     """
     codec, pixel_format, container = KINDS[kind]
     with tempfile.TemporaryDirectory() as folder:  # libav opens an MP4 twice to move its index
@@ -83,6 +88,8 @@ def clip(
             pictures = list(frames)
             stream = output.add_stream(codec, rate=rate, options={**_FAST.get(codec, {}), **(options or {})})
             stream.height, stream.width = pictures[0].shape[:2]
+            if source == "yuv420p":
+                stream.height = stream.height * 2 // 3
             stream.pix_fmt = pixel_format
             stream.codec_context.thread_count = 1
             if times is not None:
@@ -91,7 +98,7 @@ def clip(
             track = output.add_stream("aac", rate=44100) if sound else None
             moments = list(times) if times is not None else [i / rate for i in range(len(pictures))]
             for picture, moment in zip(pictures, moments, strict=True):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame = av.VideoFrame.from_ndarray(picture, format=source)
                 frame.pts, frame.time_base = round(moment * _TICKS), Fraction(1, _TICKS)
                 output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
