@@ -215,10 +215,10 @@ class Detector:
                 result = kept_result(cache, frame.key)
             if result is None:
                 result = Result([], [])
-                batch += [(result, view) for view in result.begin(frame.views)]
+                batch += [(result, view) for view in result.begin(frame.views, frame.turned)]
                 prepared.charge.append(result)
             known[frame.key] = frame.result = result
-            frame.views = []
+            frame.views, frame.turned = [], None
 
     def run(self, batch: list[tuple[Result, View]]) -> list[tuple[Result, View]]:
         """Compute a batch, at most ``batch_size`` views. A step of `stream`.
@@ -250,9 +250,15 @@ class Detector:
             family_probe = self.model.families.get(probe_of(view.kind))
             if family_probe is not None:
                 result.families.append(family_probe.log_probabilities(vector[None])[0])
+            if self.model.orientation is not None and view.kind != "native" and result.turned is not None:
+                result.votes.append(self.model.orientation.votes(vector[None])[0])
         _charge(batch, time.perf_counter() - start)
         different = {id(result): result for result, _ in batch}.values()
-        return [(result, view) for result in different for view in result.settle(self.stages)]
+        return [
+            (result, view)
+            for result in different
+            for view in result.settle(self.stages, self.model.orientation)
+        ]
 
     def _features(self, views: np.ndarray) -> Waiting:
         """Begin with the features of views. When memory runs out, the batch size is halved for the rest of
@@ -313,6 +319,11 @@ class Detector:
             ViewScore(kind, box, z)
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
+        record.turned = 90 * result.quarters
+        if record.turned:
+            record.warnings.append(
+                f"turned: stored turned by {record.turned} degrees anticlockwise; judged upright"
+            )
         record.logit = logits[frame.key]
         record.probability, record.verdict = self.reading(record.logit)
         if result.families:
