@@ -171,7 +171,6 @@ def published(output: Path | str | None) -> Iterator[Path | None]:
     if not isinstance(output, str):
         yield output
         return
-    check_writable(output)
     folder = Path(tempfile.mkdtemp(prefix="aidetect-"))
     path = folder / (output.rstrip("/").rpartition("/")[2] or "report")
     kept = False
@@ -189,13 +188,14 @@ def published(output: Path | str | None) -> Iterator[Path | None]:
             folder.rmdir()
 
 
-def check_writable(address: str) -> None:
-    """Find out before the long work what would stop it at its end.
+def check_output(output: Path | str | None) -> None:
+    """Find out before the long work whether an address can be written to.
 
     Raises:
         CommandError: there is no such store or bucket, or no permission to use it.
     """
     try:
-        stores.check_writable(address)
+        if isinstance(output, str):
+            stores.check_writable(output)
     except InputError as error:
-        raise CommandError(f"cannot write {address}: {error}") from None
+        raise CommandError(f"cannot write {output}: {error}") from None

@@ -32,7 +32,7 @@ from ..common import (
 )
 from ..files import detector_for, file_options, finish, frames_option, walk_options
 from ..formats.writers import FORMATS, SUFFIXES, open_output
-from ..places import Inputs, OutputPath, place_options, published, selection
+from ..places import Inputs, OutputPath, check_output, place_options, published, selection
 
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 # Longest side of the thumbnails in an HTML report, in pixels.
@@ -228,13 +228,14 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
 
         click.echo(schema_text(), nl=False)
         return
-    names = _names(names, options["lists"], options["null"])
+    given = _names(names, options["lists"], options["null"])
+    check_output(options["output"])
     fetch = FetchOptions(
         allowed=not options["no_network"],
         at_once=options["max_downloads"],
         max_bytes=options["max_download_mb"] * 2**20,
     )
-    inputs = Inputs(names, walk_options(options), selection(options), fetch)
+    inputs = Inputs(given, walk_options(options), selection(options), fetch)
     with contextlib.closing(inputs.ahead):
         code = _run(inputs, fetch, options) if inputs.ahead.any() else ExitCode.NOTHING
     if code == ExitCode.NOTHING:

@@ -6,14 +6,16 @@ import base64
 import binascii
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import AidetectError, InputError
+from ..inputs.archives import JOINT, entered, loaded
+from ..inputs.expand import expand
 from ..inputs.source import Source
+from ..inputs.stores import scheme_of
 from ..record import SCHEMA, Record
 
 _GONE = "not_found"
@@ -77,9 +79,14 @@ def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
             name = os.fsdecode(base64.b64decode(record["input_base64"], validate=True))
         except (binascii.Error, ValueError, TypeError):
             return Source(name, "error", InputError("not_found", "its name in the report is damaged"))
-    if re.match(r"https?://", name, re.IGNORECASE):
+    scheme = scheme_of(name)
+    if scheme in ("http", "https"):
         return Source(name, "url")
-    return Source(name if base is None else str(base / name), "file")
+    if scheme is None and base is not None:
+        name = str(base / name)
+    if (scheme is not None or JOINT in name) and not Path(name).is_file():
+        return next(loaded(entered(expand([name]))), Source(name, "file"))
+    return Source(name, "file")
 
 
 def compare(

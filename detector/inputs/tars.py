@@ -100,11 +100,12 @@ class _Counted(io.RawIOBase):
     """A stream whose bytes are counted against the limits."""
 
     def __init__(self, stream: BinaryIO, budget: Budget) -> None:
-        self._stream = stream
+        # One piece at a time, so that what comes before damage is not lost with it.
+        self._read = getattr(stream, "read1", stream.read)
         self._budget = budget
 
     def read(self, count: int = -1) -> bytes:
-        data = self._stream.read(count)
+        data: bytes = self._read(count)
         self._budget.spend(len(data))
         return data
 
