@@ -3,7 +3,7 @@
     python benchmarks/listing.py [--names 1000000] [--folder 1000] [--model PATH]
 
 A file system of fsspec is made up, with so many names in folders of so many (`--folder 0`: in one folder).
-Each name is a small picture. The model is loaded and the first pictures are scored while the names are listed,
+Each name is a small picture. The model is loaded and the first pictures are scored while names are listed,
 as the command does; the others are only listed.
 """
 
