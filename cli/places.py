@@ -28,19 +28,29 @@ _AGO = re.compile(r"(\d{1,6})([hdw])")
 _SECONDS = {"h": 3600, "d": 86400, "w": 604800}
 
 
-class _Date(click.ParamType[Any]):
+class _Date(click.ParamType[str]):
+    """A date or an age, as text that `_seconds` understands."""
+
     name = "DATE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, float):
-            return value
-        if ago := _AGO.fullmatch(value):
-            return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return datetime.fromisoformat(value).timestamp()
+            _seconds(value)
         except (ValueError, OverflowError, OSError):
             examples = "2026-11-30, 2026-11-30T18:00, 12h, 7d or 2w"
             self.fail(f"{value!r} is no date or age such as {examples}", param, ctx)
+        return str(value)
+
+
+def _seconds(text: str) -> float:
+    """A date, or how long ago, as seconds since the epoch.
+
+    Raises:
+        ValueError, OverflowError, OSError: it is neither.
+    """
+    if ago := _AGO.fullmatch(text):
+        return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+    return datetime.fromisoformat(text).timestamp()
 
 
 class OutputPath(click.Path):
@@ -132,10 +142,11 @@ def selection(options: dict[str, Any]) -> Selection:
     """What `place_options` say of the choice from long listings."""
     newer: Path | None = options["newer_than"]
     try:
-        time = None if newer is None else newer.stat().st_mtime
+        mtime = None if newer is None else newer.stat().st_mtime
     except OSError as error:
         raise CommandError(f"--newer-than {newer}: {file_error(error)}") from None
-    return Selection(options["since"], time, options["limit"], options["sample"], options["seed"])
+    since = None if options["since"] is None else _seconds(options["since"])
+    return Selection(since, mtime, options["limit"], options["sample"], options["seed"])
 
 
 def one_source(name: str, fetch: FetchOptions) -> Source:
