@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -108,7 +108,7 @@ class _Entry:
     limits: Limits
     on_archive: Callable[[str], None]
 
-    def sources(self, fetch: FetchOptions) -> Iterator[Source]:
+    def sources(self, fetch: FetchOptions) -> Generator[Source, None, None]:
         """Its members, and what is wrong with it."""
         name, member = self.archive.name, self.archive.member
         try:
