@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..inputs.stores import scheme_of
 from ..record import SCHEMA, Record
 
 _GONE = "not_found"
+_OF_ARCHIVES = ("damaged_archive", "encrypted", "missing_extra", "too_large")
 _ROUNDING = 1e-6
 
 
@@ -84,9 +85,18 @@ def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
         return Source(name, "url")
     if scheme is None and base is not None:
         name = str(base / name)
-    if (scheme is not None or JOINT in name) and not Path(name).is_file():
-        return next(loaded(entered(expand([name]))), Source(name, "file"))
-    return Source(name, "file")
+    source = Source(name, "file")
+    if scheme is not None or (JOINT in name and not Path(name).is_file()):
+        return next(expand([name]), source)
+    if (record.get("error") or {}).get("type") in _OF_ARCHIVES:
+        errors = (found for found in entered(expand([name])) if (found.name, found.kind) == (name, "error"))
+        return next(errors, source)
+    return source
+
+
+def sources_of(records: Iterable[Mapping[str, Any]], base: Path | None = None) -> Iterator[Source]:
+    """One source for each record, in order, with members of archives read into memory as they are drawn."""
+    return loaded(entered(source_of(record, base) for record in records))
 
 
 def compare(

@@ -129,7 +129,8 @@ def test_names_are_only_names(tmp_path: Path) -> None:
     for name in ("a.zip", "a.tar.gz"):
         path = put(tmp_path, name, PACKINGS[name]([(each, FILES[0][1]) for each in strange]))
         assert inner(read(path), path) == strange
-    assert sorted(p.name for p in tmp_path.parent.rglob("*.png")) == []
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar.gz", "a.zip"]
+    assert not list(tmp_path.parent.glob("*.png"))
     path = put(tmp_path, "a.tar", tarred([("caf\udce9.png", FILES[0][1])]))
     assert inner(read(path), path) == ["caf\udce9.png"]
 
@@ -156,6 +157,33 @@ def test_a_member_is_found_by_the_name_in_its_record(tmp_path: Path, name: str) 
     (found,) = read(f"{path}!/sub/a.jpg")
     assert (found.name, found.payload) == (f"{path}!/sub/a.jpg", FILES[1][1])
     assert errors(read(f"{path}!/none.png")) == [("none.png", "not_found")]
+
+
+@pytest.mark.parametrize("name", PACKINGS)
+def test_names_in_order_take_one_pass(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, name, PACKINGS[name](FILES))
+    passes: list[object] = []
+    kind_of = archives.kind_of
+    monkeypatch.setattr(archives, "kind_of", lambda stream: passes.append(stream) or kind_of(stream))
+    asked = [f"{path}!/{picture}" for picture in PICTURES]
+    assert [(s.name, s.payload) for s in read(*asked)] == [(n, dict(FILES)[n.split("!/")[1]]) for n in asked]
+    assert len(passes) == 1
+    mixed = [asked[2], f"{path}!/none.png", asked[0], asked[0], asked[1]]
+    found = read(*mixed)
+    assert [s.name for s in found] == mixed
+    assert errors(found) == [("none.png", "not_found")]
+
+
+def test_names_in_an_archive_in_an_archive(tmp_path: Path) -> None:
+    path = put(
+        tmp_path, "a.zip", zipped([("in/b.tar", tarred(FILES)), ("o.png", b"1"), ("c.zip", b"PK\3\4")])
+    )
+    asked = [f"{path}!/in/b.tar!/{picture}" for picture in PICTURES]
+    asked += [f"{path}!/o.png", f"{path}!/in/b.tar!/none", f"{path}!/c.zip!/x.png", f"{path}!/o.png!/y.png"]
+    found = read(*asked)
+    assert [s.name for s in found] == asked
+    assert [s.payload for s in found[:4]] == [dict(FILES)[picture] for picture in PICTURES] + [b"1"]
+    assert [kind for _, kind in errors(found)] == ["not_found", "damaged_archive", "damaged_archive"]
 
 
 def test_archives_in_an_archive_are_entered_and_no_deeper(tmp_path: Path) -> None:
