@@ -95,7 +95,7 @@ class _Clip:
             raise _GivenUpError("no_video", f"this {name} file has {kind}")
         for stream in streams:
             if stream is not pictures[0]:
-                stream.discard = Discard.all  # type: ignore[assignment]
+                stream.discard = Discard.all
         return pictures[0]
 
     def open(self) -> None:

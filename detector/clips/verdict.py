@@ -49,11 +49,12 @@ def mixed(clip: Mapping[str, Any], alone: str, verdict: str) -> list[str]:
         alone: the verdict that its score alone would give.
         verdict: its verdict.
     """
-    if alone == verdict:
-        return []
-    return [
-        f"mixed: its score alone would give {alone}, but only {clip['agreement']:.0%} of its frames agree"
-    ]
+    if alone != verdict:
+        share = f"{clip['agreement']:.0%}"
+        return [f"mixed: its score alone would give {alone}, but only {share} of its frames agree"]
+    opposite = {"ai": "real", "real": "ai"}.get(verdict)
+    others = sum(frame["verdict"] == opposite for frame in clip["frames"])
+    return [f"mixed: {others} of {len(clip['frames'])} frames are called {opposite}"] if others else []
 
 
 def nearest(logits: Sequence[float], logit: float) -> int:

@@ -65,3 +65,4 @@ def test_a_clip_whose_frames_do_not_agree_is_uncertain_and_says_so() -> None:
     (warning,) = mixed(clip, "ai", verdict)
     assert warning == "mixed: its score alone would give ai, but only 40% of its frames agree"
     assert mixed(clip, "uncertain", "uncertain") == []
+    assert mixed(clip, "real", "real") == ["mixed: 2 of 5 frames are called ai"]
