@@ -28,9 +28,9 @@ from .models.model import DEFAULT_MODEL, Model, load_model
 from .models.probe import probe_of
 from .models.transfer import Waiting
 from .pending import Extras, Frame, Prepared, Result, kept_result
-from .prepare import Preparer
+from .prepare import CLIPS_AT_ONCE, Preparer
 from .record import Record, ViewScore
-from .resources import cores, pool, trim
+from .resources import Turns, cores, pool, trim
 from .resultcache import ResultCache
 from .versions import library_versions, tool
 
@@ -167,16 +167,23 @@ class Detector:
         depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
         extras = extras or Extras()
-        with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
+        turns = Turns(CLIPS_AT_ONCE)
+        with (
+            Fetcher(fetch) as fetcher,
+            pool(self.workers) as readers,
+            pool(fetch.at_once) as downloads,
+            turns,
+        ):
             preparer = Preparer(
                 *(self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras),
                 strict=self.strict,
                 sampling=self.sampling,
+                clips=turns,
             )
             futures: deque[Future[Prepared]] = deque()
             upcoming = iter(sources)
             exhausted = False
-            finished = 0
+            submitted = taken_up = finished = 0
             while True:
                 while not exhausted and len(futures) < depth:
                     source = next(upcoming, None)
@@ -184,10 +191,17 @@ class Detector:
                         exhausted = True
                     else:
                         threads = downloads if source.kind in ("url", "remote") else readers
-                        futures.append(threads.submit(preparer.prepare, source))
-                ready = bool(futures) and (futures[0].done() or not (batch or running))
+                        futures.append(threads.submit(preparer.prepare, source, submitted))
+                        submitted += 1
+                turns.call(taken_up)
+                # A clip may have more views than a batch: nothing more is taken up meanwhile.
+                room = len(batch) < self.batch_size
+                ready = bool(futures) and room and (futures[0].done() or not (batch or running))
                 if ready:
                     prepared = futures.popleft().result()
+                    taken_up += 1
+                    if prepared.large:
+                        turns.leave()
                     self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.

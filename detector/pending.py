@@ -137,6 +137,7 @@ class Prepared:
     frames: list[Frame]
     file: str | None = None  # key of the file in the result cache
     charge: list[Result] = field(default_factory=list)  # results whose computing time counts for this record
+    large: bool = False  # whether it holds a place of `Preparer.clips`
 
     @property
     def done(self) -> bool:

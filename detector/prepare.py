@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,13 +27,15 @@ from .inputs.source import Source, file_digest, read_file, read_stream
 from .models.model import Thresholds
 from .pending import Extras, Frame, Prepared, kept_frames
 from .record import Record
-from .resources import PixelGate
+from .resources import PixelGate, Turns
 from .resultcache import ResultCache
 
 # Pixels that may be decoded at the same time. A larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
 # What a clip counts for meanwhile: at most two are decoded at the same time.
 _CLIP = 24_000_000
+# Clips whose views may wait for their turn, each some hundred MB at most.
+CLIPS_AT_ONCE = 2
 # Part of a file's key in the result cache: another number when files are decoded in another way.
 _DECODING = "decoding-2"
 
@@ -45,6 +48,8 @@ class Preparer:
         plan: which views are cut.
         thresholds: those stated in the records.
         max_pixels, frames, strict, sampling: as for `Detector`.
+        clips: limits the clips whose views are held. Who takes a `Prepared` that is ``large`` gives its place
+            back.
         fetcher: reads http(s) URLs.
         stdin: where a source of kind ``stdin`` is read from.
         cache: results of earlier runs.
@@ -61,10 +66,16 @@ class Preparer:
     extras: Extras
     strict: bool = False
     sampling: Sampling = DEFAULT
+    clips: Turns = field(default_factory=lambda: Turns(CLIPS_AT_ONCE))
     _gate: PixelGate = field(default_factory=lambda: PixelGate(_DECODING_AT_ONCE))
 
-    def prepare(self, source: Source) -> Prepared:
-        """Read and decode one source and cut its views. If that fails, the record has status ``error``."""
+    def prepare(self, source: Source, turn: float = math.inf) -> Prepared:
+        """Read and decode one source and cut its views. If that fails, the record has status ``error``.
+
+        Args:
+            source: what is prepared.
+            turn: its number in the order in which prepared sources are taken, if there is one.
+        """
         start = time.perf_counter()
         record = Record(source.name, thresholds=self.thresholds)
         prepared = Prepared(record, [])
@@ -93,6 +104,8 @@ class Preparer:
                 if prepared.frames:
                     prepared.file = None  # nothing new to store
                 elif is_clip:
+                    self.clips.enter(turn)
+                    prepared.large = True
                     with self._gate.hold(_CLIP):
                         prepared.frames = self._clip(data, record)
                 elif isinstance(data, bytes):
@@ -102,6 +115,10 @@ class Preparer:
             prepared.frames = []
             record.status = "error"
             record.error = {"type": error.kind, "message": str(error)}
+        except BaseException:
+            if prepared.large:
+                self.clips.leave()
+            raise
         record.milliseconds = (time.perf_counter() - start) * 1000
         return prepared
 

@@ -256,3 +256,24 @@ def test_a_baseline_accepts_a_clip_and_not_its_frames(run: Any, folder: Path, tm
         "records"
     ]
     assert "accepted" not in record
+
+
+def test_many_clips_do_not_pile_up(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Detector.load(str(tiny_model_folder), "cpu", "fast", batch_size=2, workers=3)
+    held: list[int] = []
+    enqueue = detector.enqueue
+    sources = [
+        Source(str(n), "memory", payload=clip("mjpeg.avi", pictures(3, 4, shots=n))) for n in range(1, 8)
+    ]
+
+    def watched(prepared: Any, batch: list[Any], *rest: Any) -> None:
+        held.append(len(batch))
+        enqueue(prepared, batch, *rest)
+
+    monkeypatch.setattr(detector, "enqueue", watched)
+    records = list(detector.stream([sources[0], Source("x", "memory", payload=b"no picture"), *sources[1:]]))
+    assert [record.status for record in records] == ["ok", "error", *["ok"] * 6]
+    assert max(held) < 2, "the next is taken up when a batch has room"
+    stream = detector.stream(sources)
+    next(stream)
+    stream.close()  # threads that wait for a place end, too
