@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -107,10 +108,22 @@ def _base64(jpeg: bytes) -> Markup:
 
 
 def _curve(clip: dict[str, Any]) -> dict[str, Any]:
-    """The curve of a clip's probabilities: its points in a square of 100 by 100, and each frame's place."""
-    length = max([clip["seconds"], *(frame["time"] for frame in clip["frames"])]) or 1.0
-    places = [(max(0.0, frame["time"]) / length, 1 - frame["probability"]) for frame in clip["frames"]]
-    return {"line": " ".join(f"{100 * x:.2f},{100 * y:.2f}" for x, y in places), "places": places}
+    """The curve of a clip's probabilities: its lines in a square of 100 by 100, and each frame's place.
+
+    A line ends where frames were left out because they look like earlier ones.
+    """
+    times = [max(0.0, frame["time"]) for frame in clip["frames"]]
+    length = max(clip["seconds"], *times, 0.001)
+    places = [
+        (at / length, 1 - frame["probability"]) for at, frame in zip(times, clip["frames"], strict=True)
+    ]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    lines: list[list[str]] = [[]]
+    for gap, (x, y) in zip([0.0, *gaps], places, strict=True):
+        if gaps and gap > 1.6 * min(gaps):
+            lines.append([])
+        lines[-1].append(f"{100 * x:.2f},{100 * y:.2f}")
+    return {"lines": [" ".join(line) for line in lines], "places": places}
 
 
 def trust_context(error_rates: dict[str, Any]) -> dict[str, Any]:

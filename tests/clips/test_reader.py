@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from conftest import encode, shapes
 from drawnclips import KINDS, SCENES, clip, pictures, scene, sound_only
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aidetect.detector.clips import reader
 from aidetect.detector.clips.container import container, container_of
@@ -202,6 +205,11 @@ def test_clips_are_found_by_content(tmp_path: Path) -> None:
     assert container_of(tmp_path / "pipe.mp4") is None
 
 
+@given(st.binary(max_size=64), st.sampled_from([b"", b"\x1aE\xdf\xa3", b"RIFF", b"\0\0\0\x20ftyp", b"moov"]))
+def test_any_bytes_are_a_clip_or_not(data: bytes, begin: bytes) -> None:
+    assert container(begin + data) in {None, *CONTAINERS.values()}
+
+
 # --- damage and bounds ----------------------------------------------------------------------------------
 
 
@@ -255,6 +263,18 @@ def test_bad_parts_of_a_clip_are_passed_over() -> None:
     assert list(stills(bytes(data), notes=notes))
     assert notes[0].startswith("damaged: ")
     assert failure(bytes(data), strict=True).kind == "damaged"
+
+
+def test_damaged_clips_give_frames_or_one_error() -> None:
+    """A few of what `benchmarks/fuzz_clips.py` does."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+    from fuzz_clips import damaged, outcome
+
+    sources = [three_shots("h264.mp4"), three_shots("vp9.webm"), three_shots("mjpeg.avi")]
+    for number in range(18):
+        chance = random.Random(number)
+        name, _ = outcome(damaged(sources[number % 3], chance))
+        assert name.startswith(("frames", "error")), (number, name)
 
 
 def test_a_clip_without_a_length_is_read_to_find_it() -> None:
