@@ -138,7 +138,7 @@ def _different(frames: Iterator[tuple[float, np.ndarray, About]], keep_all: bool
 @contextlib.contextmanager
 def _as_file(media: Path | bytes) -> Iterator[IO[bytes]]:
     if isinstance(media, bytes):
-        with tempfile.TemporaryFile() as file:
+        with _in_memory() as file:
             file.write(media)
             file.flush()
             yield file
@@ -151,6 +151,13 @@ def _as_file(media: Path | bytes) -> Iterator[IO[bytes]]:
             raise file_error(error) from None
         with opened:
             yield opened
+
+
+def _in_memory() -> IO[bytes]:
+    """A file without a name; in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("clip"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _decoded(
