@@ -153,8 +153,8 @@ class Detector:
         waiting: deque[Prepared] = deque()
         batch: list[tuple[Result, View]] = []
         known: OrderedDict[str, Result] = OrderedDict()
-        depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
+        depth = 2 * max(self.workers, self.batch_size, fetch.at_once)
         extras = extras or Extras()
         with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
             preparer = Preparer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -36,7 +35,6 @@ def members(stream: BinaryIO, budget: Budget) -> Iterator[Member]:
         from pypdf.errors import DependencyError, PyPdfError
     except ImportError:
         raise InputError("missing_extra", "PDF files need the extra: pip install 'aidetect[pdf]'") from None
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it comments on every oddity
     broken = (PyPdfError, DependencyError, *_BROKEN)
     locked = InputError("encrypted", "it is encrypted; save the PDF without its password first")
     try:

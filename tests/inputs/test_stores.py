@@ -17,8 +17,9 @@ from aidetect.detector.errors import InputError
 from aidetect.detector.inputs import archives, stores
 from aidetect.detector.inputs.ahead import Ahead
 from aidetect.detector.inputs.expand import expand
-from aidetect.detector.inputs.fetch import FetchOptions
+from aidetect.detector.inputs.fetch import LIMITS, FetchOptions
 from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.pages import item_of, pages
 from aidetect.detector.inputs.source import Source
 
 PICTURE = encode(gradient())
@@ -98,6 +99,29 @@ def test_listing_goes_on_while_the_first_are_scored(memory: Any, monkeypatch: py
     found = stores.listing("memory://bucket")
     assert next(found).address == "memory://bucket/a.png"
     assert listed == ["/bucket"]
+
+
+def test_pages_of_google_cloud_storage() -> None:
+    class Store:
+        asked: list[dict[str, str]] = []  # noqa: RUF012
+
+        def call(self, method: str, path: str, bucket: str, **options: Any) -> dict[str, Any]:
+            assert (method, path, bucket) == ("GET", "b/{}/o", "b")
+            self.asked.append(options)
+            if "pageToken" in options:
+                return {"items": [{"name": "in/b.png", "size": "2", "updated": "2026-11-30T00:00:00.5Z"}]}
+            return {"prefixes": ["in/deep/"], "items": [{"name": "in/"}], "nextPageToken": "t"}
+
+        def split_path(self, path: str) -> tuple[str, str, None]:
+            return "b", path.partition("/")[2], None
+
+    Store.__module__ = "gcsfs.core"
+    store: Any = Store()
+    first, second = pages(store, "b/in", "gs://b/in", LIMITS)
+    assert [(item.path, item.is_folder) for item in first] == [("b/in/deep", True)]
+    assert [(item.path, item.size, item.modified) for item in second] == [("b/in/b.png", 2, 1795996800.5)]
+    assert [options.get("pageToken") for options in store.asked] == [None, "t"]
+    assert {options["prefix"] for options in store.asked} == {"in/"}
 
 
 def test_a_folder_that_cannot_be_listed_costs_itself(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,10 +329,8 @@ def test_a_plug_ins_error_is_one_line_without_secrets(memory: Any, monkeypatch: 
 
 
 def test_what_is_said_of_an_object() -> None:
-    said = stores._item(
-        {"name": "b/k/", "type": "file", "Size": 3, "LastModified": "2026-11-30", "ETag": '"e"'}
-    )
+    said = item_of({"name": "b/k/", "type": "file", "Size": 3, "LastModified": "2026-11-30", "ETag": '"e"'})
     assert (said.path, said.name, said.size, said.etag) == ("b/k", "k", 3, "e")
     assert said.modified is not None
-    assert stores._item({"name": "x", "mtime": "yesterday"}).modified is None
-    assert stores._item({"name": "x", "created": 7.5, "type": "directory"}).is_folder
+    assert item_of({"name": "x", "mtime": "yesterday"}).modified is None
+    assert item_of({"name": "x", "created": 7.5, "type": "directory"}).is_folder
