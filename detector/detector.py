@@ -34,6 +34,8 @@ from .versions import library_versions, tool
 TRIM_EVERY = 16
 # Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
+# Bytes in memory of sources that wait to be prepared; one source may have more.
+_HELD = 2**28
 
 
 class Detector:
@@ -162,20 +164,23 @@ class Detector:
                 strict=self.strict,
             )
             futures: deque[Future[Prepared]] = deque()
+            sizes: deque[int] = deque()  # bytes that these hold until they are prepared
             upcoming = iter(sources)
             exhausted = False
             finished = 0
             while True:
-                while not exhausted and len(futures) < depth:
+                while not exhausted and len(futures) < depth and _held(futures, sizes) <= _HELD:
                     source = next(upcoming, None)
                     if source is None:
                         exhausted = True
                     else:
                         threads = downloads if source.kind in ("url", "remote") else readers
                         futures.append(threads.submit(preparer.prepare, source))
+                        sizes.append(len(source.payload) if isinstance(source.payload, bytes) else 0)
                 ready = bool(futures) and (futures[0].done() or not batch)
                 if ready:
                     prepared = futures.popleft().result()
+                    sizes.popleft()
                     self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.
@@ -315,6 +320,11 @@ class Detector:
         if not record.stability["kept"]:
             others = ", ".join(f"{c['verdict']} as {c['name']}" for c in copies if c["verdict"] != before)
             record.warnings.append(f"unstable: {before} as given, but {others}")
+
+
+def _held(futures: Iterable[Future[Prepared]], sizes: Iterable[int]) -> int:
+    """Bytes in memory of sources that wait to be prepared."""
+    return sum(size for future, size in zip(futures, sizes, strict=True) if not future.done())
 
 
 def _source(image: str | os.PathLike[str] | bytes | np.ndarray) -> Source:
