@@ -16,12 +16,14 @@ import torch
 from .errors import AidetectError
 from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
 from .images.stability import judge
+from .images.turns import LOOK
 from .images.views import View
 from .inputs.fetch import Fetcher, FetchOptions
 from .inputs.source import Source
 from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
+from .models.orientation import Orientation
 from .models.probe import probe_of
 from .models.transfer import Waiting
 from .pending import Extras, Prepared, Result, kept_result
@@ -239,19 +241,20 @@ class Detector:
         """Wait for the features of a batch, and hand its logits to their pictures; as `run` returns."""
         start = time.perf_counter()
         features = waiting()
+        judged = [place for place, (_, view) in enumerate(batch) if view.kind != LOOK]
         logits = np.empty(len(batch))
         for kind, probe in self.model.probes.items():
-            rows = [i for i, (_, view) in enumerate(batch) if probe_of(view.kind) == kind]
+            rows = [place for place in judged if probe_of(batch[place][1].kind) == kind]
             if rows:
                 logits[rows] = probe.logits(features[rows])
-        for (result, _), logit in zip(batch, logits, strict=True):
-            result.logits.append(float(logit))
-        for (result, view), vector in zip(batch, features, strict=True):
+        for place in judged:
+            result, view = batch[place]
+            result.logits.append(float(logits[place]))
             family_probe = self.model.families.get(probe_of(view.kind))
             if family_probe is not None:
-                result.families.append(family_probe.log_probabilities(vector[None])[0])
-            if self.model.orientation is not None and view.kind != "native" and result.turned is not None:
-                result.votes.append(self.model.orientation.votes(vector[None])[0])
+                result.families.append(family_probe.log_probabilities(features[place, None])[0])
+        if self.model.orientation is not None:
+            self._orient(batch, features, self.model.orientation)
         _charge(batch, time.perf_counter() - start)
         different = {id(result): result for result, _ in batch}.values()
         return [
@@ -259,6 +262,13 @@ class Detector:
             for result in different
             for view in result.settle(self.stages, self.model.orientation)
         ]
+
+    @staticmethod
+    def _orient(batch: list[tuple[Result, View]], features: np.ndarray, orientation: Orientation) -> None:
+        for (result, view), vector in zip(batch, features, strict=True):
+            if result.turned is not None and view.kind != "native":
+                votes = result.votes if result.looks is None else result.looks
+                votes.append(orientation.votes(vector[None])[0])
 
     def _features(self, views: np.ndarray) -> Waiting:
         """Begin with the features of views. When memory runs out, the batch size is halved for the rest of
@@ -320,10 +330,6 @@ class Detector:
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
         record.turned = 90 * result.quarters
-        if record.turned:
-            record.warnings.append(
-                f"turned: stored turned by {record.turned} degrees anticlockwise; judged upright"
-            )
         record.logit = logits[frame.key]
         record.probability, record.verdict = self.reading(record.logit)
         if result.families:
