@@ -15,6 +15,7 @@ from .images.backdrop import looks
 from .images.caution import cautions
 from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
+from .images.turns import turned
 from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
 from .inputs import stores
 from .inputs.fetch import Fetcher
@@ -153,6 +154,7 @@ class Preparer:
             pixels.frames,
             cautions(inside.shape[1], inside.shape[0], middle.rgb),
             views=views,
+            turned=turned(pixels.rgb, self.plan, box, middle, views) if self.plan.turn else None,
         )
 
     def _read(self, source: Source) -> bytes:
