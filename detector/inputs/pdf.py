@@ -25,7 +25,7 @@ _CONFIGURATION = {
 _DEEPEST = 8  # forms in one another
 _BROKEN = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-    *(AssertionError, RuntimeError, NotImplementedError, struct.error, zlib.error),
+    *(AssertionError, RuntimeError, NotImplementedError, struct.error, zlib.error, MemoryError),
 )
 
 

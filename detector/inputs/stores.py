@@ -7,6 +7,7 @@ Credentials are those that fsspec finds. Errors never quote an address's secrets
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -174,9 +175,45 @@ def open_stream(address: str, limits: FetchOptions = LIMITS) -> BinaryIO:
     def once() -> BinaryIO:
         store, path = open_store(address)
         with Explained(address):
-            return cast(BinaryIO, store.open(path, "rb"))
+            return cast(BinaryIO, _Stream(store.open(path, "rb"), address))
 
     return tried(once, limits)
+
+
+class _Stream(io.RawIOBase):
+    """An object that is read in parts. What a plug-in raises meanwhile becomes an `InputError`."""
+
+    def __init__(self, stream: BinaryIO, address: str) -> None:
+        self._stream = stream
+        self._address = address
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        with Explained(self._address):
+            return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go somewhere else."""
+        with Explained(self._address):
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._stream.tell()
+
+    def close(self) -> None:
+        """Close it."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
 def write(address: str, path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from conftest import encode, gradient, within
-from fsspec.implementations.memory import MemoryFileSystem
-from packing import tarred, zipped
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+from packing import sevenzipped, tarred, zipped
 
 from aidetect.detector.errors import InputError
 from aidetect.detector.inputs import archives, stores
@@ -261,6 +262,34 @@ def test_archives_in_stores(memory: Any) -> None:
         assert (found.name, found.payload) == (f"memory://bucket/{name}!/{member}", PICTURE)
         assert read(found.name)[0].payload == PICTURE
     assert [s.name for s in read("memory://bucket", archives=True)][-1] == "memory://bucket/z.zip!/in.png"
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred, sevenzipped])
+def test_a_store_that_fails_in_the_middle_of_an_archive(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, pack: Any
+) -> None:
+    class ClientError(Exception):
+        """As client libraries raise: no `OSError`."""
+
+    many = [(f"{n}.png", np.random.default_rng(n).bytes(100_000)) for n in range(30)]
+    memory.pipe("/bucket/m.bin", pack(many))
+    read = MemoryFile.read
+    left = 900_000
+
+    def failing(self: Any, size: int = -1) -> bytes:
+        nonlocal left
+        data: bytes = read(self, size)
+        left -= len(data)
+        if left < 0:
+            raise ClientError("reset by peer")
+        return data
+
+    monkeypatch.setattr(MemoryFile, "read", failing)
+    found = list(archives.loaded(archives.entered(expand(["memory://bucket/m.bin"]))))
+    wrong = [source.error for source in found if source.error is not None]
+    assert wrong
+    assert {error.kind for error in wrong} == {"network_error"}
+    assert "reset by peer" in str(wrong[0])
 
 
 def test_file_addresses_are_paths(tmp_path: Path) -> None:
