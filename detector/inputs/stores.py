@@ -60,8 +60,8 @@ def listing(
 ) -> Iterator[StoredObject]:
     """The objects under an address that the rules of folders take, or the one that has this address.
 
-    They come while the store is being listed. Names in a folder come in the store's order, which is sorted on
-    S3. An object that is named is taken whatever its name.
+    They come while the store is being listed, folder by folder, sorted by name. An object that is named is
+    taken whatever its name.
 
     Args:
         address: of a folder, a prefix, a bucket, or an object.
