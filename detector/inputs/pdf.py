@@ -16,7 +16,7 @@ _WHOLE = {"/DCTDecode": "JPEG", "/DCT": "JPEG", "/JPXDecode": "JPEG 2000"}
 _MOST_PAGES = 100_000
 _MOST_PIXELS = 100_000_000  # of a picture that is not stored as a file
 # pypdf's own limits would refuse pages that were scanned at 600 dpi.
-_CONFIGURATION = {
+_CONFIGURATION: dict[str, Any] = {
     **dict.fromkeys(("maximum_declared_stream_length", "array_based_stream_maximum_output_length"), 2**29),
     **dict.fromkeys(("zlib_maximum_output_length", "lzw_maximum_output_length"), 2**29),
     **dict.fromkeys(("run_length_maximum_output_length", "image_maximum_buffer_size"), 2**29),
