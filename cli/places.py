@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import tempfile
 import time
@@ -25,6 +26,7 @@ from aidetect.detector.inputs.source import Source, file_error
 
 from .common import CommandError, F
 
+_TALKATIVE = "aiobotocore aiohttp asyncio azure botocore fsspec gcsfs google pypdf py7zr s3fs".split()
 _AGO = re.compile(r"(\d{1,6})([hdw])")
 _SECONDS = {"h": 3600, "d": 86400, "w": 604800}
 
@@ -134,6 +136,8 @@ class Inputs:
             self.not_decoded += 1
             return False
 
+        for name in _TALKATIVE:  # what is wrong is said in the records
+            logging.getLogger(name).addHandler(logging.NullHandler())
         found = enter(expand(names, walk, fetch, left_out))
         self.ahead = Ahead(archives.loaded(selected(filter(known, found), selection, enter)))
 

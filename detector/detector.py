@@ -19,12 +19,14 @@ from .clips.verdict import judged, mixed, nearest
 from .errors import AidetectError
 from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
 from .images.stability import judge
+from .images.turns import LOOK
 from .images.views import View
 from .inputs.fetch import Fetcher, FetchOptions
 from .inputs.source import Source
 from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
+from .models.orientation import Orientation
 from .models.probe import probe_of
 from .models.transfer import Waiting
 from .pending import Extras, Frame, Prepared, Result, kept_result
@@ -38,6 +40,8 @@ from .versions import library_versions, tool
 TRIM_EVERY = 16
 # Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
+# Bytes in memory of sources that wait to be prepared; one source may have more.
+_HELD = 2**28
 
 
 class Detector:
@@ -164,8 +168,8 @@ class Detector:
         batch: list[tuple[Result, View]] = []
         running: deque[tuple[list[tuple[Result, View]], Waiting]] = deque()
         known: OrderedDict[str, Result] = OrderedDict()
-        depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
+        depth = 2 * max(self.workers, self.batch_size, fetch.at_once)
         extras = extras or Extras()
         turns = Turns(CLIPS_AT_ONCE)
         with (
@@ -181,17 +185,19 @@ class Detector:
                 clips=turns,
             )
             futures: deque[Future[Prepared]] = deque()
+            sizes: deque[int] = deque()  # bytes that these hold until they are prepared
             upcoming = iter(sources)
             exhausted = False
             submitted = taken_up = finished = 0
             while True:
-                while not exhausted and len(futures) < depth:
+                while not exhausted and len(futures) < depth and _held(futures, sizes) <= _HELD:
                     source = next(upcoming, None)
                     if source is None:
                         exhausted = True
                     else:
                         threads = downloads if source.kind in ("url", "remote") else readers
                         futures.append(threads.submit(preparer.prepare, source, submitted))
+                        sizes.append(len(source.payload) if isinstance(source.payload, bytes) else 0)
                         submitted += 1
                 turns.call(taken_up)
                 # A clip may have more views than a batch: nothing more is taken up meanwhile.
@@ -199,6 +205,7 @@ class Detector:
                 ready = bool(futures) and room and (futures[0].done() or not (batch or running))
                 if ready:
                     prepared = futures.popleft().result()
+                    sizes.popleft()
                     taken_up += 1
                     if prepared.large:
                         turns.leave()
@@ -261,19 +268,20 @@ class Detector:
         """Wait for the features of a batch, and hand its logits to their pictures; as `run` returns."""
         start = time.perf_counter()
         features = waiting()
+        judged = [place for place, (_, view) in enumerate(batch) if view.kind != LOOK]
         logits = np.empty(len(batch))
         for kind, probe in self.model.probes.items():
-            rows = [i for i, (_, view) in enumerate(batch) if probe_of(view.kind) == kind]
+            rows = [place for place in judged if probe_of(batch[place][1].kind) == kind]
             if rows:
                 logits[rows] = probe.logits(features[rows])
-        for (result, _), logit in zip(batch, logits, strict=True):
-            result.logits.append(float(logit))
-        for (result, view), vector in zip(batch, features, strict=True):
+        for place in judged:
+            result, view = batch[place]
+            result.logits.append(float(logits[place]))
             family_probe = self.model.families.get(probe_of(view.kind))
             if family_probe is not None:
-                result.families.append(family_probe.log_probabilities(vector[None])[0])
-            if self.model.orientation is not None and view.kind != "native" and result.turned is not None:
-                result.votes.append(self.model.orientation.votes(vector[None])[0])
+                result.families.append(family_probe.log_probabilities(features[place, None])[0])
+        if self.model.orientation is not None:
+            self._orient(batch, features, self.model.orientation)
         _charge(batch, time.perf_counter() - start)
         different = {id(result): result for result, _ in batch}.values()
         return [
@@ -281,6 +289,13 @@ class Detector:
             for result in different
             for view in result.settle(self.stages, self.model.orientation)
         ]
+
+    @staticmethod
+    def _orient(batch: list[tuple[Result, View]], features: np.ndarray, orientation: Orientation) -> None:
+        for (result, view), vector in zip(batch, features, strict=True):
+            if result.turned is not None and view.kind != "native":
+                votes = result.votes if result.looks is None else result.looks
+                votes.append(orientation.votes(vector[None])[0])
 
     def _features(self, views: np.ndarray) -> Waiting:
         """Begin with the features of views. When memory runs out, the batch size is halved for the rest of
@@ -345,10 +360,6 @@ class Detector:
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
         record.turned = 90 * result.quarters
-        if record.turned:
-            record.warnings.append(
-                f"turned: stored turned by {record.turned} degrees anticlockwise; judged upright"
-            )
         record.logit = logit
         record.probability, verdict = self.reading(logit)
         record.verdict = settled or verdict
@@ -382,6 +393,11 @@ class Detector:
         if not record.stability["kept"]:
             others = ", ".join(f"{c['verdict']} as {c['name']}" for c in copies if c["verdict"] != before)
             record.warnings.append(f"unstable: {before} as given, but {others}")
+
+
+def _held(futures: Iterable[Future[Prepared]], sizes: Iterable[int]) -> int:
+    """Bytes in memory of sources that wait to be prepared."""
+    return sum(size for future, size in zip(futures, sizes, strict=True) if not future.done())
 
 
 def _charge(batch: list[tuple[Result, View]], seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -201,8 +201,6 @@ class Preparer:
         inside = cut(pixels.rgb, box)
         squares = Squares(inside, self.plan.size, self.plan.interpolation, self.plan.spread)
         views = make_views(pixels.rgb, self.plan, box, squares)
-        looks = [view for view in views if view.kind != "native"]
-        plain = [replace(view, rgb=view.plain) for view in looks if view.plain is not None]
         wholes = [view for view in views if view.kind == "whole"]
         middle = wholes[len(wholes) // 2] if len(wholes) % 2 else squares.view()
         return Frame(
@@ -215,7 +213,7 @@ class Preparer:
             pixels.frames,
             cautions(inside.shape[1], inside.shape[0], middle.rgb),
             views=views,
-            turned=turned(pixels.rgb, self.plan, box, plain) if self.plan.turn else None,
+            turned=turned(pixels.rgb, self.plan, box, middle, views) if self.plan.turn else None,
         )
 
     def _read(self, source: Source) -> bytes | Path:

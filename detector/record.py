@@ -38,8 +38,9 @@ class Record:
         background: ``white`` or ``black`` where the picture was scored as seen on that background; ``None``
             for the picture as stored.
         alpha_sha256: SHA-256 of the alpha channel, one byte a pixel; ``None`` for opaque pictures.
-        turned: degrees, 0, 90, 180 or 270, by which the stored picture looks turned anticlockwise. It was
-            scored turned back. Boxes of views are those of the stored picture.
+        turned: degrees, 0, 90, 180 or 270, by which the stored picture was turned clockwise before it was
+            scored, so that its score does not depend on how it is stored. Boxes of views are those of the
+            stored picture.
         frame, frames: index of the frame with the highest logit, and how many the container has.
         logit: raw logit; positive means AI.
         probability: calibrated probability, 0..1, for a prior of one half.

@@ -248,7 +248,12 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
     )
     inputs = Inputs(given, walk_options(options, clips=True), selection(options), fetch)
     with contextlib.closing(inputs.ahead):
-        code = _run(inputs, fetch, options) if inputs.ahead.any() else ExitCode.NOTHING
+        try:
+            found = inputs.ahead.any()
+        except KeyboardInterrupt:
+            say("aidetect: interrupted before the first image was found")
+            finish(ExitCode.INTERRUPTED)
+        code = _run(inputs, fetch, options) if found else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: no images found (see --all-files, --hidden, --include)")
     if inputs.hint and (code == ExitCode.NOTHING or not options["quiet"]):

@@ -109,8 +109,7 @@ class _Expander:
             failed.append(Source(redacted(address), "error", error))
 
         try:
-            stores.check_allowed(address, self.fetch)
-            for found in stores.listing(address, self.options, note, self.on_archive):
+            for found in stores.listing(address, self.options, note, self.on_archive, self.fetch):
                 yield from failed
                 failed.clear()
                 yield self._object(found, given=found.address == address)
@@ -133,7 +132,13 @@ class _Expander:
         kind = "remote" if inner is None else "archive"
         shown = redacted(found.address)
         return Source(
-            shown, kind, address=found.address, size=found.size, modified=found.modified, place=inner
+            shown,
+            kind,
+            address=found.address,
+            size=found.size,
+            modified=found.modified,
+            etag=found.etag,
+            place=inner,
         )
 
     def _member(self, name: str) -> Source | None:

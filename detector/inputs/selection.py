@@ -39,13 +39,14 @@ def selected(
         selection: which to choose.
         enter: as `archives.entered`: members of a sample are drawn a second time.
     """
-    kept: Iterable[Source] = (source for source in sources if _is_new(source, selection))
+    kept: Iterable[Source] = (source for source in sources if is_new(source, selection))
     if selection.sample is not None:
         kept = _drawn_again(_sample(kept, selection.sample, selection.seed), enter)
     return itertools.islice(kept, selection.limit)
 
 
-def _is_new(source: Source, selection: Selection) -> bool:
+def is_new(source: Source, selection: Selection) -> bool:
+    """Whether an input is new enough."""
     time = source.modified
     if time is None:
         return True

@@ -159,7 +159,7 @@ def test_secrets_of_addresses_are_told_nowhere(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "s3cr3t-t0ken"
-    urls = [f"http://me:{secret}@127.0.0.1:9/a.png?sig={secret}", f"ftp://me:{secret}@127.0.0.1:9/x"]
+    urls = [f"http://me:{secret}@127.0.0.1:port/a.png?sig={secret}", f"ftp://me:{secret}@127.0.0.1:9/x"]
     log, out = tmp_path / "log.jsonl", tmp_path / "report.json"
     monkeypatch.setattr("sys.argv", ["aidetect", "scan", *urls])
     result = run("scan", *urls, "-o", out, "--log", log)
