@@ -14,12 +14,13 @@ from typing import Any
 
 import click
 
+from aidetect.detector.clips.container import has_video
 from aidetect.detector.errors import InputError
 from aidetect.detector.inputs import archives, stores
 from aidetect.detector.inputs.ahead import Ahead
 from aidetect.detector.inputs.expand import expand
 from aidetect.detector.inputs.fetch import FetchOptions
-from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.filters import WalkOptions, is_clip_name
 from aidetect.detector.inputs.selection import Selection, selected
 from aidetect.detector.inputs.source import Source, file_error
 
@@ -118,7 +119,10 @@ class Inputs:
     def __init__(
         self, names: Iterable[str], walk: WalkOptions, selection: Selection, fetch: FetchOptions
     ) -> None:
+        given = set(names := list(names))
+        decodable = has_video()
         self.not_entered = 0  # archives that were left out
+        self.not_decoded = 0  # clips that were found and left out, for want of the extra
 
         def left_out(name: str) -> None:
             self.not_entered += 1
@@ -128,18 +132,28 @@ class Inputs:
 
         for name in _TALKATIVE:  # what is wrong is said in the records
             logging.getLogger(name).addHandler(logging.NullHandler())
+
+        def known(source: Source) -> bool:
+            if decodable or source.name in given or not is_clip_name(source.name):
+                return True
+            self.not_decoded += 1
+            return False
+
         found = enter(expand(names, walk, fetch, left_out))
-        self.ahead = Ahead(archives.loaded(selected(found, selection, enter)))
+        self.ahead = Ahead(archives.loaded(selected(filter(known, found), selection, enter)))
 
     @property
     def hint(self) -> str:
-        """What to say about archives that were left out; empty if there were none."""
-        if not self.not_entered:
-            return ""
-        what = (
-            "1 archive or PDF was" if self.not_entered == 1 else f"{self.not_entered} archives or PDFs were"
-        )
-        return f"{what} not entered (--archives enters them)"
+        """What to say about archives and clips that were left out; empty if there were none."""
+        said = []
+        if self.not_entered:
+            one = self.not_entered == 1
+            what = "1 archive or PDF was" if one else f"{self.not_entered} archives or PDFs were"
+            said.append(f"{what} not entered (--archives enters them)")
+        if self.not_decoded:
+            what = "1 clip was" if self.not_decoded == 1 else f"{self.not_decoded} clips were"
+            said.append(f"{what} left out; to scan clips: pip install 'aidetect[video]'")
+        return "; ".join(said)
 
 
 def selection(options: dict[str, Any]) -> Selection:

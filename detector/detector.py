@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from .clips.sampling import DEFAULT as DEFAULT_SAMPLING
+from .clips.sampling import Sampling
+from .clips.verdict import judged, mixed, nearest
 from .errors import AidetectError
 from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
 from .images.stability import judge
@@ -26,10 +29,10 @@ from .models.model import DEFAULT_MODEL, Model, load_model
 from .models.orientation import Orientation
 from .models.probe import probe_of
 from .models.transfer import Waiting
-from .pending import Extras, Prepared, Result, kept_result
-from .prepare import Preparer
+from .pending import Extras, Frame, Prepared, Result, kept_result
+from .prepare import CLIPS_AT_ONCE, Preparer
 from .record import Record, ViewScore
-from .resources import cores, pool, trim
+from .resources import Turns, cores, pool, trim
 from .resultcache import ResultCache
 from .versions import library_versions, tool
 
@@ -53,6 +56,7 @@ class Detector:
         max_pixels: pictures with more pixels are refused before decoding.
         frames: at most this many frames of an animation are scored; the highest logit counts.
         strict: damaged files are errors; else they are judged as far as they can be decoded.
+        sampling: which frames of clips are scored.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Detector:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         frames: int = DEFAULT_FRAMES,
         strict: bool = False,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> None:
         preprocess = model.tower.preprocess
         self.model = model
@@ -80,6 +85,7 @@ class Detector:
         self.max_pixels = max_pixels
         self.frames = frames
         self.strict = strict
+        self.sampling = sampling
         # Batches that a GPU computes while others are cut, and logits are computed, on the CPU.
         self._ahead = 1 if device.name == "cuda" else 0
         model.tower.to(torch.device(device.name), device.dtype)
@@ -112,7 +118,8 @@ class Detector:
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             mode: ``fast``, ``adaptive``, ``standard`` or ``thorough``.
             precision: ``auto``, ``float32`` or ``bfloat16``.
-            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict``.
+            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict,
+                sampling``.
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
@@ -164,16 +171,24 @@ class Detector:
         fetch = fetch or FetchOptions()
         depth = 2 * max(self.workers, self.batch_size, fetch.at_once)
         extras = extras or Extras()
-        with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
+        turns = Turns(CLIPS_AT_ONCE)
+        with (
+            Fetcher(fetch) as fetcher,
+            pool(self.workers) as readers,
+            pool(fetch.at_once) as downloads,
+            turns,
+        ):
             preparer = Preparer(
                 *(self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras),
                 strict=self.strict,
+                sampling=self.sampling,
+                clips=turns,
             )
             futures: deque[Future[Prepared]] = deque()
             sizes: deque[int] = deque()  # bytes that these hold until they are prepared
             upcoming = iter(sources)
             exhausted = False
-            finished = 0
+            submitted = taken_up = finished = 0
             while True:
                 while not exhausted and len(futures) < depth and _held(futures, sizes) <= _HELD:
                     source = next(upcoming, None)
@@ -181,12 +196,19 @@ class Detector:
                         exhausted = True
                     else:
                         threads = downloads if source.kind in ("url", "remote") else readers
-                        futures.append(threads.submit(preparer.prepare, source))
+                        futures.append(threads.submit(preparer.prepare, source, submitted))
                         sizes.append(len(source.payload) if isinstance(source.payload, bytes) else 0)
-                ready = bool(futures) and (futures[0].done() or not (batch or running))
+                        submitted += 1
+                turns.call(taken_up)
+                # A clip may have more views than a batch: nothing more is taken up meanwhile.
+                room = len(batch) < self.batch_size
+                ready = bool(futures) and room and (futures[0].done() or not (batch or running))
                 if ready:
                     prepared = futures.popleft().result()
                     sizes.popleft()
+                    taken_up += 1
+                    if prepared.large:
+                        turns.leave()
                     self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.
@@ -320,6 +342,9 @@ class Detector:
                 cache.put(prepared.file, [frame.to_data() for frame in prepared.frames], new)
         logits = {key: self.stages.logit(r.stage, r.kinds, r.logits) for key, r in results.items()}
         frame = max((f for f in prepared.frames if not f.reencoding), key=lambda f: logits[f.key])
+        logit, settled = logits[frame.key], None
+        if frame.clip is not None:
+            frame, logit, settled = self._clip(record, prepared.frames, logits)
         result = results[frame.key]
         record.pixels_sha256, record.format = frame.sha256, frame.format
         record.width, record.height = frame.width, frame.height
@@ -335,8 +360,11 @@ class Detector:
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
         record.turned = 90 * result.quarters
-        record.logit = logits[frame.key]
-        record.probability, record.verdict = self.reading(record.logit)
+        record.logit = logit
+        record.probability, verdict = self.reading(logit)
+        record.verdict = settled or verdict
+        if record.clip is not None:
+            record.warnings += mixed(record.clip, verdict, record.verdict)
         if result.families:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
@@ -345,6 +373,15 @@ class Detector:
         if copies:
             self._stability(record, {f.reencoding: logits[f.key] for f in copies})
         return record
+
+    def _clip(
+        self, record: Record, frames: list[Frame], logits: dict[str, float]
+    ) -> tuple[Frame, float, str]:
+        """Judge a clip by its frames: the frame nearest to the clip's logit, this logit, the verdict."""
+        parts = [(frame.clip or {}, frame.sha256, logits[frame.key]) for frame in frames]
+        record.clip, logit, verdict = judged(parts, self.reading)
+        record.strip = [frame.thumbnail for frame in frames if frame.thumbnail]
+        return frames[nearest([logit for _, _, logit in parts], logit)], logit, verdict
 
     def _stability(self, record: Record, logits: dict[str, float]) -> None:
         copies = []

@@ -125,6 +125,7 @@ class Frame:
     reencoding: str = ""  # name of the re-encoding, or "" for the frame itself
     backdrop: str = ""  # the background that it is seen on, or "" for the picture as stored
     alpha_sha256: str | None = None  # of its alpha channel, where it is not opaque
+    clip: dict[str, Any] | None = None  # of a clip: codec, seconds, fps; the frame's time and shot
     views: list[View] = field(default_factory=list)
     turned: Turned | None = None
     thumbnail: bytes | None = None
@@ -137,7 +138,7 @@ class Frame:
 
 _FIELDS = (
     *("key", "sha256", "width", "height", "format", "frame", "frames", "warnings", "reencoding"),
-    *("backdrop", "alpha_sha256"),
+    *("backdrop", "alpha_sha256", "clip"),
 )
 
 
@@ -149,6 +150,7 @@ class Prepared:
     frames: list[Frame]
     file: str | None = None  # key of the file in the result cache
     charge: list[Result] = field(default_factory=list)  # results whose computing time counts for this record
+    large: bool = False  # whether it holds a place of `Preparer.clips`
 
     @property
     def done(self) -> bool:
