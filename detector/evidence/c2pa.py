@@ -13,20 +13,29 @@ validation and status codes.
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import re
 import ssl
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import AidetectError
 from .metadata import Metadata
 
-_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff"}
+_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "MP4": "video/mp4",
+    "MOV": "video/quicktime",
+    "AVI": "video/avi",
+}
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif"}
 # Without this the library would ask the addresses that a picture names.
 _OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
-_LARGEST = 512 * 2**20
+# The whole file is hashed, in parts: about a second for a gigabyte.
+_LARGEST = 16 * 2**30
 _SOURCE_TYPE = re.compile(rb"digitalsourcetype/([A-Za-z]{1,60})")
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
 
@@ -89,11 +98,11 @@ def checked_trust_list(text: str) -> str:
     return found + "\n"
 
 
-def read_manifest(data: bytes, metadata: Metadata, trust_list: str | None = None) -> dict[str, Any]:
-    """What the manifest in a picture says.
+def read_manifest(data: BinaryIO, metadata: Metadata, trust_list: str | None = None) -> dict[str, Any]:
+    """What the manifest in a picture or a video says.
 
     Args:
-        data: the whole file.
+        data: the whole file, seekable.
         metadata: of that file, with a manifest in it.
         trust_list: certificates of authorities in PEM form, to check the signer against.
 
@@ -113,16 +122,18 @@ def read_manifest(data: bytes, metadata: Metadata, trust_list: str | None = None
         import c2pa
     except (ImportError, OSError, RuntimeError):  # the last two: its native part does not load
         return unread | {"reason": "not installed"}
-    if len(data) > _LARGEST:
+    if data.seek(0, os.SEEK_END) > _LARGEST:
         return unread | {"reason": "the file is too large to check"}
-    type_ = _TYPES.get(metadata.format) or _BRANDS.get(data[8:12], "image/heic")
+    data.seek(8)
+    type_ = _TYPES.get(metadata.format) or _BRANDS.get(data.read(4), "image/heic")
+    data.seek(0)
     settings: dict[str, Any] = {"verify": _OFFLINE | {"verify_trust": True}}
     if trust_list is not None:
         settings["trust"] = {"trust_anchors": trust_list}
     try:
         with (
             c2pa.Context.from_dict(settings) as context,
-            c2pa.Reader(type_, io.BytesIO(data), context=context) as reader,
+            c2pa.Reader(type_, data, context=context) as reader,
         ):
             return {"checked": True} | _summary(json.loads(reader.json()), trust_list is not None)
     except Exception as error:  # native code at work on hostile bytes: whatever it says, the run goes on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import struct
 import sys
@@ -330,7 +331,7 @@ def test_unknown_settings_are_told_without_a_name() -> None:
     settings = json.dumps({"prompt": "a fox", "num_inference_steps": 30, "seed": 5, "guidance_scale": 7.5})
     entry = one(png(("settings", settings)))
     assert "generator" not in entry["detail"]
-    assert entry["says"] == "generation settings, as image generators write them"
+    assert entry["says"] == "generation settings, as generators write them"
 
 
 def test_grok() -> None:
@@ -628,7 +629,7 @@ def test_a_manifest_elsewhere_is_never_fetched(sign: Any) -> None:
         # Neither when something of a manifest lies in the file as well.
         both = jpeg_with(data, (0xEB, b"JP\0\1\0\0\0\1" + jumbf()))
         assert one(both, "c2pa")["detail"]["checked"] is False
-        assert "remote" in read_manifest(data, read_metadata(data))["reason"].lower()
+        assert "remote" in read_manifest(io.BytesIO(data), read_metadata(data))["reason"].lower()
     finally:
         server.shutdown()
         server.server_close()
