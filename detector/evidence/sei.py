@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice, pairwise
 
 AVC, HEVC = "H.264", "HEVC"
 _USER_DATA = 5
@@ -53,8 +54,8 @@ def _with_lengths(data: bytes, length_size: int) -> Iterator[bytes]:
 
 
 def _with_start_codes(data: bytes) -> Iterator[bytes]:
-    starts = [match.end() for match, _ in zip(_START.finditer(data), range(_MOST_UNITS), strict=False)]
-    for start, end in zip(starts, [*starts[1:], len(data) + 3], strict=True):
+    starts = [match.end() for match in islice(_START.finditer(data), _MOST_UNITS)]
+    for start, end in pairwise([*starts, len(data) + 3]):
         if start < end - 3:
             yield data[start : min(end - 3, start + 16 * _LONGEST)]
 

@@ -454,7 +454,7 @@ def test_the_chinese_label_names_its_producer() -> None:
     assert one(png(("AIGC", label)))["detail"] == {
         "label": "1",
         "producer": "Doubao",
-        "generator": "ByteDance",
+        "generator": "ByteDance Doubao",
     }
 
 
