@@ -791,7 +791,7 @@ def without_net(data: bytes) -> None:
     metadata = read_metadata(data)
     for find_entries in (evidence._from_generators, evidence._from_camera):
         list(find_entries(metadata))
-    list(evidence._from_manifest(data, metadata))
+    list(evidence._from_manifest(io.BytesIO(data), metadata))
 
 
 @given(st.sampled_from(MAGICS), st.binary(max_size=2000))
