@@ -10,14 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import Source, WalkOptions, expand, file_error
+from aidetect.detector.inputs.source import CLIP_SUFFIXES, Source, WalkOptions, expand, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
+
+if TYPE_CHECKING:
+    from aidetect.detector.clips.sampling import Sampling
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -45,6 +48,34 @@ frames_option = click.option(
     metavar="N",
     help="Score at most this many frames of an animation.",
 )
+
+
+def video_options(command: F) -> F:
+    """Add ``--video-fps --video-frames``."""
+    options = [
+        click.option(
+            "--video-fps",
+            type=click.FloatRange(0, 1000, min_open=True),
+            default=1.0,
+            show_default=True,
+            callback=_finite,
+            metavar="FPS",
+            help="Score so many frames a second of a clip.",
+        ),
+        click.option(
+            "--video-frames",
+            type=click.IntRange(1, 1000),
+            default=64,
+            show_default=True,
+            metavar="N",
+            help="Score at most this many frames of a clip, evenly spaced.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 strict_option = click.option(
     "--strict",
     is_flag=True,
@@ -83,16 +114,34 @@ def file_options(command: F) -> F:
     return command
 
 
-def walk_options(options: dict[str, Any]) -> WalkOptions:
-    """How `file_options` say that folders are searched."""
+def walk_options(options: dict[str, Any], clips: bool = False) -> WalkOptions:
+    """How `file_options` say that folders are searched, and whether clips are looked for too."""
     return WalkOptions(
         recursive=options["recursive"],
         hidden=options["hidden"],
         include=options["include"],
         exclude=options["exclude"],
         all_files=options["all_files"],
+        clips=clips,
         ignore=not options["no_ignore"],
     )
+
+
+def decodable(sources: Iterable[Source], names: Iterable[str]) -> tuple[list[Source], int]:
+    """Without the extra for clips: the sources but the clips found in folders, and how many these were.
+
+    Args:
+        sources: what inputs were expanded to.
+        names: the inputs as given; clips among them stay, and give an error.
+    """
+    from aidetect.detector.clips.reader import has_video
+
+    found = list(sources)
+    if has_video():
+        return found, 0
+    given = set(names)
+    kept = [s for s in found if s.name in given or Path(s.name).suffix.lower() not in CLIP_SUFFIXES]
+    return kept, len(found) - len(kept)
 
 
 @dataclass(frozen=True)
@@ -154,7 +203,16 @@ def detector_options(options: dict[str, Any]) -> dict[str, Any]:
         "max_pixels": None if megapixels is None else int(megapixels * 1e6),
         "frames": options.get("frames"),
         "strict": options.get("strict"),
+        "sampling": _sampling(options),
     }
+
+
+def _sampling(options: dict[str, Any]) -> Sampling | None:
+    if "video_fps" not in options:
+        return None
+    from aidetect.detector.clips.sampling import Sampling
+
+    return Sampling(options["video_fps"], options["video_frames"])
 
 
 def detector_for(options: dict[str, Any]) -> Any:

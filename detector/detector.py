@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from .clips.sampling import DEFAULT as DEFAULT_SAMPLING
+from .clips.sampling import Sampling
+from .clips.verdict import judged, mixed, nearest
 from .errors import AidetectError
 from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
 from .images.stability import judge
@@ -23,7 +26,7 @@ from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
 from .models.probe import probe_of
-from .pending import Extras, Prepared, Result, kept_result
+from .pending import Extras, Frame, Prepared, Result, kept_result
 from .prepare import Preparer
 from .record import Record, ViewScore
 from .resources import cores, pool, trim
@@ -48,6 +51,7 @@ class Detector:
         max_pixels: pictures with more pixels are refused before decoding.
         frames: at most this many frames of an animation are scored; the highest logit counts.
         strict: damaged files are errors; else they are judged as far as they can be decoded.
+        sampling: which frames of clips are scored.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Detector:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         frames: int = DEFAULT_FRAMES,
         strict: bool = False,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> None:
         preprocess = model.tower.preprocess
         self.model = model
@@ -75,6 +80,7 @@ class Detector:
         self.max_pixels = max_pixels
         self.frames = frames
         self.strict = strict
+        self.sampling = sampling
         model.tower.to(torch.device(device.name), device.dtype)
 
     @property
@@ -105,7 +111,8 @@ class Detector:
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             mode: ``fast``, ``adaptive``, ``standard`` or ``thorough``.
             precision: ``auto``, ``float32`` or ``bfloat16``.
-            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict``.
+            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict,
+                sampling``.
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
@@ -160,6 +167,7 @@ class Detector:
             preparer = Preparer(
                 *(self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras),
                 strict=self.strict,
+                sampling=self.sampling,
             )
             futures: deque[Future[Prepared]] = deque()
             upcoming = iter(sources)
@@ -280,12 +288,16 @@ class Detector:
                 cache.put(prepared.file, [frame.to_data() for frame in prepared.frames], new)
         logits = {key: self.stages.logit(r.stage, r.kinds, r.logits) for key, r in results.items()}
         frame = max((f for f in prepared.frames if not f.reencoding), key=lambda f: logits[f.key])
+        if frame.clip is not None:
+            frame = self._clip(record, prepared.frames, logits)
         result = results[frame.key]
         record.pixels_sha256, record.format = frame.sha256, frame.format
         record.width, record.height = frame.width, frame.height
         record.frame, record.frames = frame.frame, frame.frames
         record.background, record.alpha_sha256 = frame.backdrop or None, frame.alpha_sha256
         record.warnings = list(frame.warnings)
+        if record.clip is not None and record.logit is not None and record.verdict is not None:
+            record.warnings += mixed(record.clip, self.reading(record.logit)[1], record.verdict)
         if frame.alpha_sha256 is not None:
             seen = f"as seen on {frame.backdrop}" if frame.backdrop else "as stored, without alpha"
             record.warnings.append(f"transparent: not opaque; the score is of the picture {seen}")
@@ -294,8 +306,9 @@ class Detector:
             ViewScore(kind, box, z)
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
-        record.logit = logits[frame.key]
-        record.probability, record.verdict = self.reading(record.logit)
+        if record.clip is None:
+            record.logit = logits[frame.key]
+            record.probability, record.verdict = self.reading(record.logit)
         if result.families:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
@@ -304,6 +317,14 @@ class Detector:
         if copies:
             self._stability(record, {f.reencoding: logits[f.key] for f in copies})
         return record
+
+    def _clip(self, record: Record, frames: list[Frame], logits: dict[str, float]) -> Frame:
+        """Score a clip by its frames, and give the one whose logit is nearest to the clip's."""
+        parts = [(frame.clip or {}, frame.sha256, logits[frame.key]) for frame in frames]
+        record.clip, record.logit, record.verdict = judged(parts, self.reading)
+        record.probability = self.calibration.probability(record.logit)
+        record.strip = [frame.thumbnail for frame in frames if frame.thumbnail]
+        return frames[nearest([logit for _, _, logit in parts], record.logit)]
 
     def _stability(self, record: Record, logits: dict[str, float]) -> None:
         copies = []

@@ -120,6 +120,7 @@ class Live:
             *(first.plan, first.thresholds, first.max_pixels, first.frames),
             *(Fetcher(FetchOptions(allowed=False)), None, None, Extras()),
             strict=first.strict,
+            sampling=first.sampling,
         )
         self._lanes = {}
         for mode, detector in self.detectors.items():

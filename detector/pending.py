@@ -92,6 +92,7 @@ class Frame:
     reencoding: str = ""  # name of the re-encoding, or "" for the frame itself
     backdrop: str = ""  # the background that it is seen on, or "" for the picture as stored
     alpha_sha256: str | None = None  # of its alpha channel, where it is not opaque
+    clip: dict[str, Any] | None = None  # of a clip: codec, seconds, fps; the frame's time and shot
     views: list[View] = field(default_factory=list)
     thumbnail: bytes | None = None
     result: Result | None = None
@@ -103,7 +104,7 @@ class Frame:
 
 _FIELDS = (
     *("key", "sha256", "width", "height", "format", "frame", "frames", "warnings", "reencoding"),
-    *("backdrop", "alpha_sha256"),
+    *("backdrop", "alpha_sha256", "clip"),
 )
 
 

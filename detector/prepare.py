@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .clips.container import HEAD, container, container_of
+from .clips.reader import Bounds, stills
+from .clips.sampling import DEFAULT, Sampling
 from .errors import InputError
 from .images.backdrop import looks
 from .images.caution import cautions
@@ -17,7 +20,7 @@ from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
 from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
 from .inputs.fetch import Fetcher
-from .inputs.source import Source, read_file, read_stream
+from .inputs.source import Source, file_digest, read_file, read_stream
 from .models.model import Thresholds
 from .pending import Extras, Frame, Prepared, kept_frames
 from .record import Record
@@ -26,6 +29,8 @@ from .resultcache import ResultCache
 
 # Pixels that may be decoded at the same time. A larger picture is decoded alone.
 _DECODING_AT_ONCE = 48_000_000
+# What a clip counts for meanwhile: at most two are decoded at the same time.
+_CLIP = 24_000_000
 # Part of a file's key in the result cache: another number when files are decoded in another way.
 _DECODING = "decoding-2"
 
@@ -37,7 +42,7 @@ class Preparer:
     Attributes:
         plan: which views are cut.
         thresholds: those stated in the records.
-        max_pixels, frames, strict: as for `Detector`.
+        max_pixels, frames, strict, sampling: as for `Detector`.
         fetcher: reads http(s) URLs.
         stdin: where a source of kind ``stdin`` is read from.
         cache: results of earlier runs.
@@ -53,6 +58,7 @@ class Preparer:
     cache: ResultCache | None
     extras: Extras
     strict: bool = False
+    sampling: Sampling = DEFAULT
     _gate: PixelGate = field(default_factory=lambda: PixelGate(_DECODING_AT_ONCE))
 
     def prepare(self, source: Source) -> Prepared:
@@ -69,17 +75,25 @@ class Preparer:
                 prepared.frames = self._cut(pixels)
             else:
                 data = self._read(source)
-                record.file_sha256 = hashlib.sha256(data).hexdigest()
-                record.file_bytes = len(data)
+                is_clip = isinstance(data, Path) or container(data[:HEAD]) is not None
+                if isinstance(data, Path):
+                    record.file_sha256, record.file_bytes = file_digest(data, Bounds.bytes)
+                else:
+                    record.file_sha256 = hashlib.sha256(data).hexdigest()
+                    record.file_bytes = len(data)
                 if self.cache is not None:
-                    options = (self.max_pixels, self.frames, self.strict, self.extras.stability)
+                    options: tuple[object, ...] = (self.max_pixels, self.frames, self.strict)
+                    options += (self.sampling,) if is_clip else (self.extras.stability,)
                     prepared.file = f"{_DECODING}:{record.file_sha256}:{options}"
                     # Evidence and thumbnails are not in the cache: they need the pixels each time.
                     if not (self.extras.evidence or self.extras.thumbnail):
                         prepared.frames = kept_frames(self.cache, prepared.file)
                 if prepared.frames:
                     prepared.file = None  # nothing new to store
-                else:
+                elif is_clip:
+                    with self._gate.hold(_CLIP):
+                        prepared.frames = self._clip(data, record)
+                elif isinstance(data, bytes):
                     with self._gate.hold(min(size(data), self.max_pixels)):
                         prepared.frames = self._decoded(data, record)
         except InputError as error:
@@ -106,6 +120,34 @@ class Preparer:
 
                 record.evidence = find_evidence(data, first, self.extras.trust_list)
         for frame in frames:
+            frame.warnings += notes
+        return frames
+
+    def _clip(self, media: bytes | Path, record: Record) -> list[Frame]:
+        """A clip's sampled frames; evidence, where it is asked for, even of one that cannot be decoded."""
+        frames: list[Frame] = []
+        notes: list[str] = []
+        bounds = Bounds(pixels=self.max_pixels)
+        try:
+            for still in stills(
+                media, sampling=self.sampling, bounds=bounds, strict=self.strict, notes=notes
+            ):
+                about = still.about
+                frame = self._frame(from_array(still.rgb, about.container))
+                frame.frame = len(frames)
+                frame.clip = {"codec": about.codec, "seconds": about.seconds, "fps": about.fps}
+                frame.clip |= {"time": still.time, "shot": still.shot}
+                if self.extras.thumbnail:
+                    frame.thumbnail = thumbnail(still.rgb, self.extras.thumbnail)
+                frames.append(frame)
+        finally:
+            if self.extras.evidence:
+                from .evidence.evidence import find_evidence
+
+                data = media if isinstance(media, bytes) else read_file(media)
+                record.evidence = find_evidence(data, None, self.extras.trust_list)
+        for frame in frames:
+            frame.frames = len(frames)
             frame.warnings += notes
         return frames
 
@@ -154,7 +196,8 @@ class Preparer:
             views=views,
         )
 
-    def _read(self, source: Source) -> bytes:
+    def _read(self, source: Source) -> bytes | Path:
+        """A source's bytes; of a clip in a file its path, for clips may be larger than memory."""
         if source.error is not None:
             raise source.error
         if source.kind == "url":
@@ -165,4 +208,5 @@ class Preparer:
             return read_stream(self.stdin)
         if isinstance(source.payload, bytes):
             return source.payload
-        return read_file(Path(source.name))
+        path = Path(source.name)
+        return path if container_of(path) else read_file(path)

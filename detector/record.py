@@ -49,6 +49,9 @@ class Record:
         warnings: each a slug, a colon and a text.
         stability: how the verdict changed under re-encoding; ``None`` if not requested.
         evidence: what metadata and watermarks say, never part of the score; ``None`` if not requested.
+        clip: of a clip its codec, length, shots and frames, each with time stamp, logit and verdict; ``None``
+            for pictures. The other fields about pixels are then of the frame whose logit is nearest.
+        strip: a small JPEG of each of a clip's frames, if thumbnails are requested; not part of `to_dict`.
         accepted: ``{"reason", "date"}`` of the baseline entry with these pixels, or ``None``.
         finding: whether it counts for ``--fail-on`` (without that option: whether the verdict is ``ai``).
         cached: whether the score came from the result cache; it is bit-equal to the computed one.
@@ -78,6 +81,8 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     stability: dict[str, Any] | None = None
     evidence: list[dict[str, Any]] | None = None
+    clip: dict[str, Any] | None = None
+    strip: list[bytes] = field(default_factory=list)
     accepted: dict[str, str] | None = None
     finding: bool = False
     cached: bool = False
@@ -86,7 +91,14 @@ class Record:
 
     @property
     def fingerprint(self) -> str | None:
-        """What names the picture: its pixels' hash; for one that is not opaque, one of its alpha as well."""
+        """What names the picture: its pixels' hash; for one that is not opaque, one of its alpha as well.
+
+        Of a clip it is a hash of those of its frames.
+        """
+        if self.clip is not None:
+            return hashlib.sha256(
+                ":".join(f["pixels_sha256"] for f in self.clip["frames"]).encode()
+            ).hexdigest()
         return fingerprint(self.pixels_sha256, self.alpha_sha256)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,6 +130,7 @@ class Record:
             "milliseconds": round(self.milliseconds, 1),
         }
         asked_for = {"stability": self.stability, "evidence": self.evidence, "accepted": self.accepted}
+        asked_for |= {"clip": self.clip}
         return data | {name: value for name, value in asked_for.items() if value is not None}
 
     @classmethod
@@ -131,7 +144,7 @@ class Record:
         file, pixels = data["file"], data["pixels"]
         raw = data["input_base64"]
         limits = data["thresholds"]
-        asked_for = {name: data.get(name) for name in ("stability", "evidence", "accepted")}
+        asked_for = {name: data.get(name) for name in ("stability", "evidence", "accepted", "clip")}
         return cls(
             input=data["input"] if raw is None else os.fsdecode(base64.b64decode(raw)),
             status=data["status"],

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from aidetect.detector.record import Record, raw_name
 
 from ..common import visible
-from .writers import percent
+from .writers import duration, percent
 
 VERDICTS = {"ai": "AI", "uncertain": "Uncertain", "real": "Real", "error": "Unreadable"}
 # Keys of the model card's error rates, and their names on the page.
@@ -96,8 +96,21 @@ def card_context(record: Record, number: int) -> dict[str, Any]:
         "name": _name(record.input),
         "raw_name": _raw_name(record.input),
         "limits": record.thresholds,
-        "thumbnail": Markup(base64.b64encode(record.thumbnail).decode("ascii")) if record.thumbnail else None,
+        "thumbnail": _base64(record.thumbnail) if record.thumbnail else None,
+        "strip": [_base64(each) for each in record.strip],
+        "curve": _curve(record.clip) if record.clip else None,
     }
+
+
+def _base64(jpeg: bytes) -> Markup:
+    return Markup(base64.b64encode(jpeg).decode("ascii"))
+
+
+def _curve(clip: dict[str, Any]) -> dict[str, Any]:
+    """The curve of a clip's probabilities: its points in a square of 100 by 100, and each frame's place."""
+    length = max([clip["seconds"], *(frame["time"] for frame in clip["frames"])]) or 1.0
+    places = [(max(0.0, frame["time"]) / length, 1 - frame["probability"]) for frame in clip["frames"]]
+    return {"line": " ".join(f"{100 * x:.2f},{100 * y:.2f}" for x, y in places), "places": places}
 
 
 def trust_context(error_rates: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def templates(*packages: str) -> Environment:
         "number": lambda value: f"{value:,}",
         "logit": lambda value: f"{value:+.4f}",
         "size": _size,
+        "duration": duration,
         "words": _words,
     }
     return environment

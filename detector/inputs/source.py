@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ IMAGE_SUFFIXES = frozenset(
     .webp .xbm .xpm
     """.split()
 )
+CLIP_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .qt .webm".split())
 MAX_FILE_BYTES = 2**30
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
@@ -57,6 +59,7 @@ class WalkOptions:
         include: glob patterns; if any is given, a file must match one (by name or relative path).
         exclude: glob patterns of files and folders to leave out.
         all_files: include every regular file, not only those with an image's suffix.
+        clips: include files with a clip's suffix too.
         ignore: leave out what ``.aidetectignore`` files list, by the rules of gitignore. The files count in
             the folder, in its subfolders, and above it up to the root of its repository.
     """
@@ -66,6 +69,7 @@ class WalkOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     all_files: bool = False
+    clips: bool = False
     ignore: bool = True
 
 
@@ -118,7 +122,9 @@ def walk(
                     stack.append(entries(directory / entry.name, f"{relative}/", rules.inside(entry.name)))
                     break
             elif stat.S_ISREG(mode):
-                by_name = options.all_files or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+                suffix = Path(entry.name).suffix.lower()
+                by_name = options.all_files or suffix in IMAGE_SUFFIXES
+                by_name = by_name or (options.clips and suffix in CLIP_SUFFIXES)
                 if options.include:
                     by_name = _matches(relative, entry.name, options.include)
                 if by_name:
@@ -204,6 +210,22 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
             return read_stream(stream, limit)
     except ValueError as error:  # a NUL in the name
         raise InputError("not_found", f"not a valid path: {error}") from None
+    except OSError as error:
+        raise file_error(error) from None
+
+
+def file_digest(path: Path, limit: int) -> tuple[str, int]:
+    """A file's SHA-256 (hex) and its size in bytes, without holding it in memory.
+
+    Raises:
+        InputError: as for `read_file`.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
+                raise InputError("too_large", f"more than {limit / 2**20:.0f} MiB of data")
+            return hashlib.file_digest(stream, "sha256").hexdigest(), size
     except OSError as error:
         raise file_error(error) from None
 

@@ -112,9 +112,7 @@ def test_media_that_is_no_picture(running: Running, media: bytes) -> None:
     assert reply.json()["aidetect"]["input"] == "a.png"
 
 
-@pytest.mark.parametrize(
-    "path", ["check-workflow", "feedback", "video/check", "video/check-sync", "text/check"]
-)
+@pytest.mark.parametrize("path", ["check-workflow", "feedback", "video/check", "text/check"])
 def test_what_there_is_nothing_behind(running: Running, path: str) -> None:
     for reply in (
         running.client.get(f"/1.0/{path}.json"),
