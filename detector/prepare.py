@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,8 +145,8 @@ class Preparer:
             if self.extras.evidence:
                 from .evidence.evidence import find_evidence
 
-                data = media if isinstance(media, bytes) else read_file(media)
-                record.evidence = find_evidence(data, None, self.extras.trust_list)
+                with io.BytesIO(media) if isinstance(media, bytes) else media.open("rb") as stream:
+                    record.evidence = find_evidence(stream, None, self.extras.trust_list)
         for frame in frames:
             frame.frames = len(frames)
             frame.warnings += notes

@@ -10,36 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from . import ebml, sei
+from ..clips.container import HEAD, container
+from . import sei
 from .boxes import read_boxes
 from .bytereader import ByteReader
+from .ebml import read_elements
 from .exif import LONGEST, LONGEST_MANIFEST, Block
 from .metadata import Metadata, collected
 
 _MOST_CHUNKS = 100_000
 _SAMPLE = 2**20
-# Boxes that old QuickTime files begin with, and brands of pictures that are kept in boxes too.
-_FIRST_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-_PICTURE_BRANDS = tuple(
-    b"avif avis crx  heic heim heis heix hevc hevm hevs hevx j2ki jp2  jpm  jpx  jxl  mif1 mif2 msf1".split(
-        b" "
-    )
-)
-
-
-def clip_format(head: bytes) -> str:
-    """The container of a video: ``MP4``, ``MOV``, ``MKV``, ``WEBM`` or ``AVI``; else empty.
-
-    Args:
-        head: the first 64 bytes of a file, or more.
-    """
-    if head.startswith(ebml.MAGIC):
-        return "WEBM" if b"webm" in head[:64] else "MKV"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return "AVI"
-    if head[4:8] == b"ftyp" and head[8:12].rstrip() not in _PICTURE_BRANDS:
-        return "MOV" if head[8:12] == b"qt  " else "MP4"
-    return "MOV" if head[4:8] in _FIRST_BOXES else ""
 
 
 def read_clip(stream: BinaryIO) -> Metadata | None:
@@ -52,12 +32,12 @@ def read_clip(stream: BinaryIO) -> Metadata | None:
         The texts found; ``None`` where the file is no video of these containers. Damaged bytes never raise.
     """
     reader = ByteReader(stream)
-    name = clip_format(reader.read(0, 64))
+    name = container(reader.read(0, HEAD))
+    if name is None:
+        return None
     if name in ("MP4", "MOV"):
         return collected(name, read_boxes(reader, name))
-    if name in ("MKV", "WEBM"):
-        return collected(name, ebml.read_elements(reader, "Matroska" if name == "MKV" else "WebM"))
-    return collected(name, _avi(reader)) if name else None
+    return collected(name, _avi(reader) if name == "AVI" else read_elements(reader, name))
 
 
 def _avi(reader: ByteReader) -> Iterator[Block]:

@@ -13,7 +13,6 @@ from . import sei
 from .bytereader import ByteReader
 from .exif import LONGEST, Block, decoded
 
-MAGIC = b"\x1a\x45\xdf\xa3"
 _MOST_ELEMENTS = 100_000
 _DEEPEST_TAG = 4
 _SAMPLE = 2**20

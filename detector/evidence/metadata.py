@@ -43,7 +43,7 @@ class Metadata:
 
     Attributes:
         format: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``BMFF`` (AVIF, HEIC, JPEG 2000, JPEG XL), a video's
-            (see `aidetect.detector.evidence.clip.clip_format`) or empty.
+            (see `aidetect.detector.clips.container`) or empty.
         fields: texts in the order of the file.
         manifest: bytes of the C2PA manifest store (the first 16 MiB), or none.
         manifest_where: the place it was found in.
@@ -57,7 +57,7 @@ class Metadata:
     @property
     def is_clip(self) -> bool:
         """Whether the file is a video."""
-        return self.format in ("MP4", "MOV", "MKV", "WEBM", "AVI")
+        return self.format in ("MP4", "MOV", "MKV", "WebM", "AVI")
 
 
 def read_metadata(data: bytes) -> Metadata:

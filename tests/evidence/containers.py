@@ -129,7 +129,8 @@ def tag(name: str, text: str, *inside: bytes) -> bytes:
 
 def matroska(*parts: bytes, kind: bytes = b"matroska", unknown: bool = False) -> bytes:
     """A Matroska file of the given elements."""
-    return element(0x1A45DFA3, element(0x4282, kind)) + element(0x18538067, *parts, unknown=unknown)
+    head = element(0x1A45DFA3, b"\x42\x82" + bytes([0x80 | len(kind)]) + kind)
+    return head + element(0x18538067, *parts, unknown=unknown)
 
 
 def tags(*simple: bytes) -> bytes:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_evidence import check, jumbf, xmp
 
 from aidetect.detector.evidence import clip as reading
-from aidetect.detector.evidence.clip import clip_format, read_clip
+from aidetect.detector.evidence.clip import read_clip
 from aidetect.detector.evidence.evidence import find_evidence
 from aidetect.detector.evidence.metadata import Field
 
@@ -101,9 +101,8 @@ def test_what_says_nothing_of_an_origin(name: str) -> None:
     assert find(NO_EVIDENCE[name]) == []
 
 
-@pytest.mark.parametrize("brand", [b"avif", b"heic", b"mif1", b"jp2 "])
+@pytest.mark.parametrize("brand", [b"avif", b"heic", b"mif1"])
 def test_pictures_in_boxes_are_no_clips(brand: bytes) -> None:
-    assert clip_format(made.box(b"ftyp", brand, bytes(4))) == ""
     assert read_clip(io.BytesIO(made.box(b"ftyp", brand, bytes(4)))) is None
 
 
@@ -115,7 +114,7 @@ LABELLED = {
     "UTF-16": (made.mp4(made.keys({"AIGC": label()}, type_=2)), "MP4 keys AIGC"),
     "no key": (made.mp4(made.items({"\0\0\0\1": label()})), "MP4 ilst"),
     "user data": (made.mp4(made.box(b"udta", made.box(b"AIGC", label().encode()))), "MP4 udta AIGC"),
-    "Matroska": (made.matroska(made.tags(made.tag("AIGC", label()))), "Matroska tag AIGC"),
+    "Matroska": (made.matroska(made.tags(made.tag("AIGC", label()))), "MKV tag AIGC"),
     "WebM": (made.matroska(made.tags(made.tag("AIGC", label())), kind=b"webm"), "WebM tag AIGC"),
     "live": (
         made.matroska(
@@ -123,11 +122,11 @@ LABELLED = {
             made.tags(made.tag("AIGC", label())),
             unknown=True,
         ),
-        "Matroska tag AIGC",
+        "MKV tag AIGC",
     ),
     "a tag in a tag": (
         made.matroska(made.tags(made.tag("A", "b", made.tag("AIGC", label())))),
-        "Matroska tag AIGC",
+        "MKV tag AIGC",
     ),
     "AVI": (made.avi(made.info(ISFT="Lavf", AIGC=label())), "AVI INFO AIGC"),
 }
@@ -257,9 +256,9 @@ def test_tools_that_name_themselves(text: str, generator: str) -> None:
         (made.mp4(made.track(text.encode() + b"\0")), "MP4 track handler"),
         (
             made.matroska(made.element(0x1549A966, made.element(0x5741, text.encode()))),
-            "Matroska info WritingApp",
+            "MKV info WritingApp",
         ),
-        (made.matroska(made.tags(made.tag("ENCODER", text))), "Matroska tag ENCODER"),
+        (made.matroska(made.tags(made.tag("ENCODER", text))), "MKV tag ENCODER"),
         (made.avi(made.info(ISFT=text)), "AVI INFO ISFT"),
     ):
         entry = one(data)
