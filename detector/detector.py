@@ -288,16 +288,15 @@ class Detector:
                 cache.put(prepared.file, [frame.to_data() for frame in prepared.frames], new)
         logits = {key: self.stages.logit(r.stage, r.kinds, r.logits) for key, r in results.items()}
         frame = max((f for f in prepared.frames if not f.reencoding), key=lambda f: logits[f.key])
+        logit, settled = logits[frame.key], None
         if frame.clip is not None:
-            frame = self._clip(record, prepared.frames, logits)
+            frame, logit, settled = self._clip(record, prepared.frames, logits)
         result = results[frame.key]
         record.pixels_sha256, record.format = frame.sha256, frame.format
         record.width, record.height = frame.width, frame.height
         record.frame, record.frames = frame.frame, frame.frames
         record.background, record.alpha_sha256 = frame.backdrop or None, frame.alpha_sha256
         record.warnings = list(frame.warnings)
-        if record.clip is not None and record.logit is not None and record.verdict is not None:
-            record.warnings += mixed(record.clip, self.reading(record.logit)[1], record.verdict)
         if frame.alpha_sha256 is not None:
             seen = f"as seen on {frame.backdrop}" if frame.backdrop else "as stored, without alpha"
             record.warnings.append(f"transparent: not opaque; the score is of the picture {seen}")
@@ -306,9 +305,11 @@ class Detector:
             ViewScore(kind, box, z)
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
-        if record.clip is None:
-            record.logit = logits[frame.key]
-            record.probability, record.verdict = self.reading(record.logit)
+        record.logit = logit
+        record.probability, verdict = self.reading(logit)
+        record.verdict = settled or verdict
+        if record.clip is not None:
+            record.warnings += mixed(record.clip, verdict, record.verdict)
         if result.families:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
@@ -318,13 +319,14 @@ class Detector:
             self._stability(record, {f.reencoding: logits[f.key] for f in copies})
         return record
 
-    def _clip(self, record: Record, frames: list[Frame], logits: dict[str, float]) -> Frame:
-        """Score a clip by its frames, and give the one whose logit is nearest to the clip's."""
+    def _clip(
+        self, record: Record, frames: list[Frame], logits: dict[str, float]
+    ) -> tuple[Frame, float, str]:
+        """Judge a clip by its frames: the frame nearest to the clip's logit, this logit, the verdict."""
         parts = [(frame.clip or {}, frame.sha256, logits[frame.key]) for frame in frames]
-        record.clip, record.logit, record.verdict = judged(parts, self.reading)
-        record.probability = self.calibration.probability(record.logit)
+        record.clip, logit, verdict = judged(parts, self.reading)
         record.strip = [frame.thumbnail for frame in frames if frame.thumbnail]
-        return frames[nearest([logit for _, _, logit in parts], record.logit)]
+        return frames[nearest([logit for _, _, logit in parts], logit)], logit, verdict
 
     def _stability(self, record: Record, logits: dict[str, float]) -> None:
         copies = []

@@ -144,7 +144,9 @@ class Record:
         file, pixels = data["file"], data["pixels"]
         raw = data["input_base64"]
         limits = data["thresholds"]
-        asked_for = {name: data.get(name) for name in ("stability", "evidence", "accepted", "clip")}
+        asked_for: dict[str, Any] = {
+            name: data.get(name) for name in ("stability", "evidence", "accepted", "clip")
+        }
         return cls(
             input=data["input"] if raw is None else os.fsdecode(base64.b64decode(raw)),
             status=data["status"],

@@ -158,9 +158,9 @@ def templates(*packages: str) -> Environment:
         "number": lambda value: f"{value:,}",
         "logit": lambda value: f"{value:+.4f}",
         "size": _size,
-        "duration": duration,
         "words": _words,
     }
+    environment.filters["duration"] = duration
     return environment
 
 

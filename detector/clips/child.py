@@ -18,6 +18,7 @@ import av.error
 import av.logging
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
@@ -33,7 +34,7 @@ _HOW = (
     | Interpolation.BITEXACT
 )
 _UNSPECIFIED = 2
-_NEAR = 1e-6  # seconds
+_NEAR, _LONG = 1e-6, 0.5  # seconds: equal but for rounding; longer than a frame usually is
 # Lines from which on a stream that states no colour matrix is taken for BT.709, as players do.
 _HD_LINES = 720
 
@@ -72,6 +73,8 @@ class _Clip:
         self.broken = 0  # packets that could not be decoded
         self.encrypted = False
         self.frames = 0  # decoded since the last seek
+        self.end = 0.0  # of the last packet that was read, in seconds
+        self.ended = False  # whether all packets have been read
         self.position = float("-inf")  # time of the last frame that was decoded
         self.start = 0.0
         base = self.stream.time_base
@@ -87,7 +90,7 @@ class _Clip:
             raise _GivenUpError("no_video", f"this {name} file has {kind}")
         for stream in streams:
             if stream is not pictures[0]:
-                stream.discard = "all"  # type: ignore[assignment]
+                stream.discard = Discard.all  # type: ignore[assignment]
         return pictures[0]
 
     def open(self) -> None:
@@ -101,7 +104,7 @@ class _Clip:
             raise _GivenUpError("unsupported", "no decoder for this clip's coding")
         self.check(codec.width, codec.height)
         codec.options = {"max_pixels": str(self.max_pixels)}
-        codec.thread_type = "AUTO"  # type: ignore[assignment]
+        codec.thread_type = "AUTO"
         codec.thread_count = 0
 
     def check(self, width: int, height: int) -> None:
@@ -149,10 +152,14 @@ class _Clip:
                 self.broken += 1
                 packet = None
             if packet is None:
+                self.ended = True
                 return
             yield from self._decode_packet(packet)
 
     def _decode_packet(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        base = self.stream.time_base
+        if packet.pts is not None and base is not None:
+            self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * base) - self.start)
         self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
         try:
             yield from packet.decode()
@@ -239,6 +246,7 @@ def _run(job: dict[str, Any], file: IO[bytes], out: _Output) -> None:
                 break
             last, frame = got
             sent += 1
+            clip.broken += frame.is_corrupt
             interlaced = interlaced or frame.interlaced_frame
             out.send("frame", to_rgb(frame), time=last, width=frame.width, height=frame.height)
         if not sent:
@@ -247,10 +255,20 @@ def _run(job: dict[str, Any], file: IO[bytes], out: _Output) -> None:
             parts = "1 part" if clip.broken == 1 else f"{clip.broken} parts"
             text = f"{parts} could not be decoded; the last frame judged is at {last:.1f} of {seconds:.1f} s"
             out.send("note", slug="damaged", text=text)
-        elif last < slots[-1][0] - 2 / (rate or 25):
-            out.send("note", slug="truncated", text=f"only {last:.1f} of {seconds:.1f} s could be decoded")
+        elif (part := _missing(clip, seconds, length)) is not None:
+            out.send("note", slug="truncated", text=part)
         if interlaced:
             out.send("note", slug="interlaced", text="frames hold two fields each; they were not separated")
+
+
+def _missing(clip: _Clip, seconds: float, length: float) -> str | None:
+    """How much of a clip is there, if its container says more; ``None`` if nothing is known to be missing."""
+    rate = float(clip.stream.average_rate or 0)
+    stated = max(seconds, clip.stream.frames / rate if rate else 0.0)
+    there = min(seconds, clip.end) if clip.ended else seconds
+    if there < min(stated, length) - max(_LONG, 2 / (rate or 25)) or seconds < stated - _LONG:
+        return f"only {there:.1f} of {stated:.1f} s are there"
+    return None
 
 
 def _nothing(clip: _Clip, name: str) -> _GivenUpError:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from PIL import Image, ImageDraw
+
+os.environ.setdefault("SVT_LOG", "0")  # its encoder writes to standard error
 
 # Codec, pixel format and container of each kind of clip: what the wheel of PyAV can write.
 KINDS = {
@@ -61,40 +66,57 @@ def clip(
     prepare: Callable[[Any], None] = lambda stream: None,
     times: Iterable[float] | None = None,
     sound: bool = False,
+    source: str = "rgb24",
 ) -> bytes:
     """A clip's bytes.
 
     Args:
         kind: one of `KINDS`.
-        frames: RGB pictures of equal size.
+        frames: pictures of equal size.
         rate: frames a second.
         options: of the encoder.
         container_options: of the container.
         prepare: is given the stream before anything is encoded.
         times: when each frame is shown, in seconds; as the rate says without it.
         sound: whether there is a sound track of silence too.
+        source: the pixel format of the pictures.
     """
     codec, pixel_format, container = KINDS[kind]
+    with tempfile.TemporaryDirectory() as folder:  # libav opens an MP4 twice to move its index
+        path = Path(folder) / "clip"
+        with av.open(path, "w", format=container, container_options=container_options or {}) as output:
+            pictures = list(frames)
+            stream = output.add_stream(codec, rate=rate, options={**_FAST.get(codec, {}), **(options or {})})
+            stream.height, stream.width = pictures[0].shape[:2]
+            if source == "yuv420p":
+                stream.height = stream.height * 2 // 3
+            stream.pix_fmt = pixel_format
+            stream.codec_context.thread_count = 1
+            if times is not None:
+                stream.codec_context.time_base = Fraction(1, _TICKS)
+            prepare(stream)
+            track = output.add_stream("aac", rate=44100) if sound else None
+            moments = list(times) if times is not None else [i / rate for i in range(len(pictures))]
+            for picture, moment in zip(pictures, moments, strict=True):
+                frame = av.VideoFrame.from_ndarray(picture, format=source)
+                frame.pts, frame.time_base = round(moment * _TICKS), Fraction(1, _TICKS)
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+            if track is not None:
+                _silence(output, track)
+        return path.read_bytes()
+
+
+def sound_only() -> bytes:
+    """An MP4 file without pictures."""
     target = io.BytesIO()
-    with av.open(target, "w", format=container, container_options=container_options or {}) as output:
-        pictures = list(frames)
-        stream = output.add_stream(codec, rate=rate, options={**_FAST.get(codec, {}), **(options or {})})
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = pixel_format
-        stream.codec_context.thread_count = 1
-        prepare(stream)
-        track = output.add_stream("aac", rate=44100) if sound else None
-        moments = list(times) if times is not None else [i / rate for i in range(len(pictures))]
-        for picture, moment in zip(pictures, moments, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(moment * _TICKS), Fraction(1, _TICKS)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-        if track is not None:
-            silence = av.AudioFrame.from_ndarray(
-                np.zeros((2, 1024), np.float32), format="fltp", layout="stereo"
-            )
-            silence.sample_rate, silence.pts = 44100, 0
-            output.mux(track.encode(silence))
-            output.mux(track.encode(None))
+    with av.open(target, "w", format="mp4") as output:
+        _silence(output, output.add_stream("aac", rate=44100))
     return target.getvalue()
+
+
+def _silence(output: Any, track: Any) -> None:
+    frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts = 44100, 0
+    output.mux(track.encode(frame))
+    output.mux(track.encode(None))
