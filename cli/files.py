@@ -163,14 +163,20 @@ class LocalFile:
 
 
 def local_files(
-    inputs: Iterable[str], options: dict[str, Any], left_out: Iterable[Path] = ()
+    inputs: Iterable[str], options: dict[str, Any], left_out: Iterable[Path] = (), clips: bool = False
 ) -> list[LocalFile]:
     """The files that inputs and `file_options` select, each once, without those in ``left_out`` folders.
+
+    Args:
+        inputs: files and folders.
+        options: those of the command.
+        left_out: folders.
+        clips: whether clips in folders count.
 
     Raises:
         CommandError: an input is a URL or standard input.
     """
-    walk = walk_options(options)
+    walk = walk_options(options, clips)
     closed = [Path(os.path.realpath(folder)) for folder in left_out]
     found: dict[Path, LocalFile] = {}
     for name in inputs:

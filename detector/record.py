@@ -95,11 +95,7 @@ class Record:
 
         Of a clip it is a hash of those of its frames.
         """
-        if self.clip is not None:
-            return hashlib.sha256(
-                ":".join(f["pixels_sha256"] for f in self.clip["frames"]).encode()
-            ).hexdigest()
-        return fingerprint(self.pixels_sha256, self.alpha_sha256)
+        return fingerprint(self.pixels_sha256, self.alpha_sha256, self.clip)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON data that follows the shipped schema."""
@@ -181,8 +177,12 @@ class Record:
         return found
 
 
-def fingerprint(pixels_sha256: str | None, alpha_sha256: str | None) -> str | None:
-    """What names a picture (see `Record.fingerprint`)."""
+def fingerprint(
+    pixels_sha256: str | None, alpha_sha256: str | None, clip: dict[str, Any] | None = None
+) -> str | None:
+    """What names a picture or a clip (see `Record.fingerprint`)."""
+    if clip is not None:
+        return hashlib.sha256(":".join(one["pixels_sha256"] for one in clip["frames"]).encode()).hexdigest()
     if alpha_sha256 is None:
         return pixels_sha256
     return hashlib.sha256(f"{pixels_sha256}:{alpha_sha256}".encode()).hexdigest()

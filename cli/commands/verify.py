@@ -145,7 +145,7 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
         options["device"],
         model["views"],
         precision=precision,
-        **report.get("decoding", {}),
+        **_decoding(report),
     )
     if detector.model.card.sha256 != model["card_sha256"]:
         raise CommandError(
@@ -180,6 +180,15 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
     if counts["changed"]:
         return ExitCode.FINDINGS
     return ExitCode.UNREADABLE if counts["missing"] else ExitCode.OK
+
+
+def _decoding(report: dict[str, Any]) -> dict[str, Any]:
+    """How the report's inputs were decoded, as options of a detector."""
+    from aidetect.detector.clips.sampling import Sampling
+
+    found = dict(report.get("decoding", {}))
+    fps, frames = found.pop("video_fps", None), found.pop("video_frames", None)
+    return found if fps is None or frames is None else found | {"sampling": Sampling(fps, frames)}
 
 
 def _show(result: Any) -> None:
