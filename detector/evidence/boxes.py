@@ -10,6 +10,7 @@ boxes is bounded, and boxes are followed only along the few paths written down h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from . import sei
 from .bytereader import ByteReader
@@ -82,6 +83,15 @@ def read_boxes(reader: ByteReader, label: str) -> Iterator[Block]:
             boxes.media_data = start
     for start, stop in movies[:1]:
         yield from _movie(boxes, start, stop)
+
+
+def track_headers(stream: BinaryIO) -> list[tuple[int, int]]:
+    """Where the contents of the track headers of an MP4 or QuickTime file start and end."""
+    reader = ByteReader(stream)
+    boxes = _Boxes(reader, "")
+    tracks = boxes.inside(*boxes.first(0, reader.size, b"moov"))
+    found = [boxes.first(start, stop, b"tkhd") for name, start, stop in tracks if name == b"trak"]
+    return [place for place in found if place != (0, 0)]
 
 
 def _uuid(boxes: _Boxes, start: int, stop: int) -> Iterator[Block]:
