@@ -65,7 +65,7 @@ def _copy(source: str, target: str, muxer: str, tags: Mapping[str, str]) -> None
         copies = {}
         for stream in clip.streams:
             if stream.type in _KEPT:
-                copies[stream.index] = output.add_stream_from_template(stream)
+                copies[stream.index] = output.add_stream_from_template(stream, opaque=True)
                 if "title" in tags:
                     copies[stream.index].metadata["handler_name"] = tags["title"]
         for packet in clip.demux([clip.streams[index] for index in copies]):

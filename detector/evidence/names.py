@@ -28,6 +28,8 @@ NAMES = tuple(
             "Google AI",
             r"\bwith google ai\b|\bgoogle (?:gemini|imagen)\b|\bimagen[ -]\d|\bnano banana\b",
         ),
+        # github.com/wiltodelta/remove-ai-watermarks, captures of September 2026
+        ("Apple", r"\bapple image playground\b|\bapple photos generative edit\b"),
         ("Meta AI", r"\bmeta ai\b|\bimagined? with (?:meta )?ai\b"),
         ("Bing Image Creator", r"\bbing image creator\b|\bimage creator from\b|\bmicrosoft designer\b"),
         ("Canva AI", r"\bcanva ai\b|\bmagic media\b|\bcanva(?:'s)? dream lab\b"),

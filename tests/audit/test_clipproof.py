@@ -46,6 +46,7 @@ def copies(data: bytes, folder: Path) -> Iterator[tuple[str, Path]]:
 COPIES = {
     "h264.mp4": ["turned by its matrix", "hostile boxes"],
     "h264.mov": ["turned by its matrix", "hostile boxes"],
+    "av1.mp4": ["turned by its matrix", "hostile boxes"],
     "vp9.webm": [],
     "vp8.mkv": [],
     "mpeg4.avi": [],

@@ -361,6 +361,8 @@ def test_grok() -> None:
         ("Stable Diffusion XL", "Stable Diffusion"),
         ("reve.com", "Reve"),
         ("Edited with Google AI", "Google AI"),
+        ("Apple Image Playground", "Apple"),
+        ("Apple Photos Generative Edit: Clean Up", "Apple"),
         ("Imagined with AI", "Meta AI"),
         ("Microsoft Designer", "Bing Image Creator"),
         ("Canva AI", "Canva AI"),
