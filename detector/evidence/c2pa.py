@@ -77,6 +77,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("manifest.*", UNSOUND, "the manifest breaks the specification's rules"),
     ("assertion.*", UNSOUND, "a statement in the manifest breaks the specification's rules"),
 )
+_NOT_APPLIED = "an expired certificate cannot be checked against the trust list"
 
 
 def checked_trust_list(text: str) -> str:
@@ -108,7 +109,8 @@ def read_manifest(data: BinaryIO, metadata: Metadata, trust_list: str | None = N
 
     Returns:
         ``checked``: whether the library read it. If so: ``intact`` (nothing was changed since it was
-        signed), ``trusted`` (whether the signer is on the trust list; ``None`` without one), ``state`` (the
+        signed), ``trusted`` (whether the signer is on the trust list; ``None`` without one, and for a
+        certificate that has expired), ``state`` (the
         reader's word), ``findings`` (a sentence for each problem), ``problems`` (their codes),
         ``ingredient_problems`` (codes of the pictures that this one was made from), ``generator``,
         ``signer``, ``source_types``, ``actions`` and ``agents`` (of all manifests in the store, the
@@ -150,13 +152,18 @@ def _summary(store: dict[str, Any], has_list: bool) -> dict[str, Any]:
     problems, of_ingredients, good = _codes(store, active)
     kinds = {meaning(code)[0] for code in problems}
     trusted = "signingCredential.trusted" in good if has_list else None
-    told = problems if has_list else [code for code in problems if code != "signingCredential.untrusted"]
+    told = list(problems)
+    # Without a list nobody is on it; and the library finds nobody on it whose certificate has expired.
+    if not has_list or "signingCredential.expired" in problems:
+        told = [code for code in problems if code != "signingCredential.untrusted"]
+        trusted = trusted or None
     return {
         "intact": not kinds & {CHANGED, FORGED, UNSOUND, "unchecked", "other"},
         "trusted": trusted,
         "state": str(store.get("validation_state", "")),
         "findings": _unique(
             [meaning(code)[1] for code in sorted(told, key=_rank)]
+            + ([_NOT_APPLIED] if has_list and trusted is None else [])
             + ([meaning("ingredient.manifest.mismatch")[1]] if of_ingredients else [])
         ),
         "problems": problems,

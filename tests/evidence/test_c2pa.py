@@ -98,6 +98,18 @@ def test_an_expired_certificate_is_no_change(expired: bytes) -> None:
     assert "match" not in entry["says"]
 
 
+def test_an_expired_certificate_says_nothing_of_the_trust_list(
+    expired: bytes, authority: signing.Authority
+) -> None:
+    for trust_list in (authority.pem, signing.Authority().pem):
+        entry = said(expired, trust_list)
+        assert "signingCredential.untrusted" in entry["detail"]["problems"]
+        assert "not on the trust list" not in entry["says"]
+        assert entry["says"].endswith("an expired certificate cannot be checked against the trust list")
+        assert "(name not verified)" in entry["says"]
+        assert "trusted" not in entry["detail"]
+
+
 def test_a_file_changed_after_signing(signed: bytes) -> None:
     changed = bytearray(signed)
     changed[-100] ^= 1
