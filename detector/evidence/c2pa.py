@@ -71,7 +71,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("timeStamp.malformed", "time", "the time stamp cannot be read"),
     ("timeStamp.missing", "time", "there is no time stamp"),
     ("algorithm.*", "unchecked", "it uses an algorithm that the reader does not accept"),
-    ("ingredient.*", "ingredient", "the record of an earlier picture that it was made from does not hold"),
+    ("ingredient.*", "ingredient", "the record of an earlier file that it was made from does not hold"),
     ("manifest.inaccessible", "unchecked", "a manifest that it names is kept elsewhere and was not fetched"),
     ("claim.*", UNSOUND, "the claim breaks the specification's rules"),
     ("manifest.*", UNSOUND, "the manifest breaks the specification's rules"),

@@ -180,10 +180,10 @@ def test_a_fault_of_an_earlier_picture_is_not_laid_on_this_one(signed: bytes, si
     assert "assertion.dataHash.mismatch" in detail["ingredient_problems"]
     assert "assertion.dataHash.mismatch" not in detail["problems"]
     assert ", intact; " in entry["says"]
-    assert "earlier picture" in entry["says"]
+    assert "earlier file" in entry["says"]
     good = said(signer.sign(JPEG, "image/jpeg", made_from=signed))
     assert "ingredient_problems" not in good["detail"]
-    assert "earlier picture" not in good["says"]
+    assert "earlier file" not in good["says"]
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "AVIF"])
