@@ -213,8 +213,10 @@ def compression(options: argparse.Namespace) -> None:
                 writer.writerows(found)
                 stream.flush()
                 rows += [{key: str(value) for key, value in one.items()} for one in found]
+    asked = {(row["repo"], row["path"]) for row in wanted}
+    rows = [row for row in rows if (row["repo"], row["path"]) in asked]
     table(rows, options.model)
-    missing = sum((row["repo"], row["path"]) not in {(r["repo"], r["path"]) for r in rows} for row in wanted)
+    missing = len(asked - {(row["repo"], row["path"]) for row in rows})
     if missing:
         print(
             f"\n{missing} of {len(wanted)} pictures are still to be scored: run this again", file=sys.stderr

@@ -47,7 +47,7 @@ class CloudApi:
         return await self._check(request, clip=False)
 
     async def check_clip(self, request: Request) -> JSONResponse:
-        """Score one clip: the file ``media``, or the address ``url``."""
+        """Score one clip: the file ``media``, or the address ``url`` or ``stream_url``."""
         return await self._check(request, clip=True)
 
     async def _check(self, request: Request, clip: bool) -> JSONResponse:
@@ -63,6 +63,8 @@ class CloudApi:
             credentials = service.settings.credentials
             check_fields(credentials, request, fields.get("api_user", ""), fields.get("api_secret", ""))
             _check_models(fields.get("models"))
+            if clip and fields.get("stream_url"):  # as clients name it
+                fields.setdefault("url", fields["stream_url"])
             media = _media(upload.files, fields)
             if media is None:
                 source = await service.engine.fetch(fields["url"])

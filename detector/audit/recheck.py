@@ -55,13 +55,8 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         for record in data["records"]:
             str(record["input"]), str(record["status"]), record["pixels"]["sha256"], record["file"]["sha256"]
-            (
-                _pixels(record),
-                record["logit"],
-                record["verdict"],
-                record["type"]["ai_generated"],
-                record.get("input_base64"),
-            )
+            record["logit"], record["verdict"], record["type"]["ai_generated"], record.get("input_base64")
+            _pixels(record)
         data["model"]["name"], data["model"]["card_sha256"], data["model"]["views"]
     except (KeyError, TypeError, AttributeError) as error:
         raise AidetectError(f"{path} is an incomplete or damaged report: {error!r}") from None

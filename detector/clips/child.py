@@ -60,7 +60,12 @@ def to_rgb(frame: VideoFrame) -> bytes:
     rgb = frame.reformat(
         format="rgb24", src_colorspace=matrix, dst_color_range=ColorRange.JPEG, interpolation=_HOW, threads=1
     )
-    return rgb.to_ndarray().tobytes()
+    plane, row = rgb.planes[0], 3 * rgb.width
+    samples = memoryview(plane)
+    if plane.line_size == row:
+        return bytes(samples[: row * rgb.height])
+    starts = range(0, plane.line_size * rgb.height, plane.line_size)
+    return b"".join(samples[at : at + row] for at in starts)
 
 
 class _Clip:

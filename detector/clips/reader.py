@@ -19,7 +19,8 @@ import numpy as np
 
 from ..errors import InputError
 from .container import HEAD, container
-from .sampling import DEFAULT, Sampling, Sorter
+from .sampling import DEFAULT, Sampling
+from .shots import Sorter
 
 # What the extra ``aidetect[video]`` gives.
 NEEDED = "clips need the extra: pip install 'aidetect[video]'"

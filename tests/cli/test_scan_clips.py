@@ -66,7 +66,8 @@ def test_a_folder_of_pictures_and_clips(run: Any, folder: Path) -> None:
     assert "clip" not in picture
     assert (whole["pixels"]["format"], whole["pixels"]["frames"], whole["clip"]["shots"]) == ("MP4", 4, 2)
     assert (disguised["pixels"]["format"], len(disguised["clip"]["frames"])) == ("WebM", 2)
-    assert cut["warnings"][0].startswith("truncated: ")
+    assert any(warning.startswith("truncated: ") for warning in cut["warnings"])
+    assert len(cut["clip"]["frames"]) == 3
     assert silent["error"] == {"type": "no_video", "message": "this MP4 file has sound only"}
     assert [frame["time"] for frame in whole["clip"]["frames"]] == [0.5, 1.5, 2.5, 3.5]
     assert found["decoding"]["video_fps"] == 1
@@ -78,7 +79,7 @@ def test_a_folder_of_pictures_and_clips(run: Any, folder: Path) -> None:
     table = run("scan", folder).stdout.splitlines()
     assert "b.mp4  (4 frames of 0:04.0)" in table[2]
     lines = run("scan", folder, "--format", "jsonl").stdout.splitlines()
-    assert [len(json.loads(line).get("clip", {}).get("frames", [])) for line in lines] == [0, 4, 2, 2, 0]
+    assert [len(json.loads(line).get("clip", {}).get("frames", [])) for line in lines] == [0, 4, 2, 3, 0]
 
 
 def test_each_frame_is_scored_like_a_picture(tiny_detector: Detector) -> None:
@@ -160,7 +161,7 @@ def test_without_the_extra_folders_leave_clips_out_and_say_how_to_scan_them(
 def test_the_page_shows_frames_and_a_curve(run: Any, folder: Path) -> None:
     page = run("scan", folder, "--format", "html").stdout
     assert page.count('<figure class="clip">') == 3
-    assert page.count("<li class=") == 4 + 2 + 2
+    assert page.count("<li class=") == 4 + 2 + 3
     assert "Not measured on videos of generators" in page
     (points,) = re.findall(r'points="([^"]+)"', page)[:1]
     assert [float(point.split(",")[0]) for point in points.split()] == [12.5, 37.5, 62.5, 87.5]
@@ -223,7 +224,7 @@ def test_sort_takes_clips_and_tag_leaves_them(run: Any, folder: Path, tmp_path: 
 
 
 def test_a_still_clip_is_one_frame(tiny_detector: Detector) -> None:
-    still = clip("mjpeg.avi", [scene(0, 0)] * 24, rate=8)
+    still = clip("h264.mp4", [scene(0, 0)] * 24, rate=8, options={"qp": "4"})
     (record,) = tiny_detector.score([still])
     assert record.clip is not None
     assert len(record.clip["frames"]) == 1

@@ -18,7 +18,8 @@ from drawnclips import KINDS, SCENES, clip, pictures, scene, sound_only
 from aidetect.detector.clips import reader
 from aidetect.detector.clips.container import container, container_of
 from aidetect.detector.clips.reader import Bounds, Still, stills
-from aidetect.detector.clips.sampling import Sampling, Sorter
+from aidetect.detector.clips.sampling import Sampling
+from aidetect.detector.clips.shots import Sorter
 from aidetect.detector.errors import InputError
 
 av = pytest.importorskip("av")
