@@ -102,6 +102,8 @@ def _prove(detector: Any, name: str) -> list[Any]:
     from aidetect.detector.clips.container import container_of
 
     notes: list[str] = []
+    copies: list[Any] = []
+    unreadable: InputError | None = None
     with errors_for_people():
         try:
             if name != "-" and container_of(Path(name)):
@@ -109,12 +111,14 @@ def _prove(detector: Any, name: str) -> list[Any]:
             else:
                 data = read_stream(sys.stdin.buffer) if name == "-" else read_file(Path(name))
                 copies = list(prove_image(detector, data))
-        except InputError:
-            raise
+        except InputError as error:  # of this file: the others are still proven
+            unreadable = error
         except OSError as error:
             raise CommandError(f"a copy of {name} cannot be written: {error}") from None
         except MemoryError:
             raise CommandError("not enough memory to copy this image") from None
+    if unreadable is not None:
+        raise unreadable
     for note in notes:
         say(f"aidetect: {name}: {note}")
     return copies
