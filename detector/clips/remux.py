@@ -75,4 +75,4 @@ def _copy(source: str, target: str, muxer: str, tags: Mapping[str, str]) -> None
 
 
 if __name__ == "__main__":
-    _copy(*sys.argv[1:4], json.loads(sys.argv[4]))
+    _copy(sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4]))
