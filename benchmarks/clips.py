@@ -2,7 +2,7 @@
 
     python benchmarks/clips.py rules
     python benchmarks/clips.py compression --originals originals --lists originals.csv originals-2.csv \\
-        --rows clips.csv [--pictures 24] [--seconds 300]
+        --rows clips.csv [--pictures 20] [--seconds 300]
 
 There was no video of generators to measure on. `rules` draws clips of several shots from the model's held-out
 scores: each shot is a picture, and all pictures of a clip are of one repository, as the shots of a clip are
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import os
 import sys
@@ -156,20 +157,34 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def chosen(folder: Path, lists: list[Path], count: int, seed: int) -> list[dict[str, str]]:
-    """As many AI pictures as real ones, from as many repositories as possible, in turn."""
-    random = np.random.default_rng(seed)
+def chosen(folder: Path, lists: list[Path], known: set[str], count: int, seed: int) -> list[dict[str, str]]:
+    """As many AI pictures as real ones, each of another repository, in turn.
+
+    Args:
+        folder: of the originals.
+        lists: which say the paths of the originals.
+        known: repository and path of the pictures that have a held-out logit.
+        count: of each label.
+        seed: of the choice.
+    """
+
+    def order(name: str) -> str:  # what else there is does not change it
+        return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
     listed = {row["sha256"][:16]: row for path in lists for row in read(path)}
     by_label: dict[str, dict[str, list[dict[str, str]]]] = {"ai": {}, "real": {}}
     for row in read(folder / "index.csv"):
-        known = listed.get(Path(row["file"]).stem)
-        if known and min(int(known["width"]), int(known["height"])) >= SMALLEST:
-            by_label[row["label"]].setdefault(row["repo"], []).append(known | row)
+        of = listed.get(Path(row["file"]).stem)
+        if (
+            of
+            and f"{of['repo']}/{of['path']}" in known
+            and min(int(of["width"]), int(of["height"])) >= SMALLEST
+        ):
+            by_label[row["label"]].setdefault(row["repo"], []).append(of | row)
     taken: dict[str, list[dict[str, str]]] = {}
     for label, repos in by_label.items():
-        names = sorted(repos)
-        random.shuffle(names)
-        taken[label] = [repos[name][random.integers(len(repos[name]))] for name in names[:count]]
+        names = sorted(repos, key=order)[:count]
+        taken[label] = [min(repos[name], key=lambda row: order(row["path"])) for name in names]
     return [row for pair in zip(taken["ai"], taken["real"], strict=False) for row in pair]
 
 
@@ -196,8 +211,11 @@ def score_picture(detector: Detector, row: dict[str, str], folder: Path) -> list
 def compression(options: argparse.Namespace) -> None:
     """Score what has no rows yet, and print the table."""
     rows = read(options.rows) if options.rows.exists() else []
+    unseen = {
+        one.name for one in read_held_out(read_model_card(options.model), MODE) if one.condition == "clean"
+    }
     done = {(row["repo"], row["path"]) for row in rows}
-    wanted = chosen(options.originals, options.lists, options.pictures, options.seed)
+    wanted = chosen(options.originals, options.lists, unseen, options.pictures, options.seed)
     left = [row for row in wanted if (row["repo"], row["path"]) not in done]
     if left and options.seconds:
         detector = Detector.load(options.model, "cpu", MODE)
@@ -215,7 +233,8 @@ def compression(options: argparse.Namespace) -> None:
                 rows += [{key: str(value) for key, value in one.items()} for one in found]
     asked = {(row["repo"], row["path"]) for row in wanted}
     rows = [row for row in rows if (row["repo"], row["path"]) in asked]
-    table(rows, options.model)
+    if rows:
+        table(rows, options.model)
     missing = len(asked - {(row["repo"], row["path"]) for row in rows})
     if missing:
         print(
@@ -236,7 +255,7 @@ def table(rows: list[dict[str, str]], model: str) -> None:
         labels[key] = row["label"]
         clips_of[key][row["coding"]].append(float(row["logit"]))
         bits[row["coding"]].append(float(row["bits"]))
-    known = [key for key in clips_of if f"{key[0]}/{key[1]}" in unseen]
+    known = list(clips_of)
     count = {label: sum(labels[key] == label for key in known) for label in ("ai", "real")}
     counts = f"{count['ai']} AI pictures, {count['real']} real ones"
     print(f"{card.name}, {MODE}: {counts}, each of another repository")
@@ -279,7 +298,7 @@ def main() -> None:
     two.add_argument("--originals", type=Path, required=True)
     two.add_argument("--lists", type=Path, nargs="+", required=True)
     two.add_argument("--rows", type=Path, required=True)
-    two.add_argument("--pictures", type=int, default=24, help="of each label")
+    two.add_argument("--pictures", type=int, default=20, help="of each label")
     two.add_argument("--seconds", type=float, default=300.0, help="score new pictures for so long")
     options = parser.parse_args()
     os.environ.setdefault("SVT_LOG", "0")

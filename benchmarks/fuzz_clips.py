@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz_clips.py [--clips 2000] [--seed 0] [--keep folder]
 
-Small clips of eight codings are drawn and damaged at random: cut, bytes changed, parts moved, doubled or filled,
-numbers put to extremes. Their frames are read as a scan reads them, and cut into views. A clip counts as hung
-if it takes longer than the bound of decoding, and half as long again. A decoder that crashes ends its own
-process only; these are counted too. `--keep` writes the clips that hung, crashed or failed into a folder.
+Small clips of eight codings are drawn and damaged at random: cut, bytes changed, parts moved, doubled or
+filled, numbers put to extremes. Their frames are read as a scan reads them. A clip counts as hung if it takes
+longer than the bound of decoding and half as long again. A decoder that crashes ends its own process only;
+these are counted too. `--keep` writes clips that hung, crashed or failed into a folder.
 """
 
 from __future__ import annotations

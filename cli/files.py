@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import CLIP_SUFFIXES, Source, WalkOptions, expand, file_error
+from aidetect.detector.inputs import stores
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.source import Source, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
 
@@ -124,24 +127,8 @@ def walk_options(options: dict[str, Any], clips: bool = False) -> WalkOptions:
         all_files=options["all_files"],
         clips=clips,
         ignore=not options["no_ignore"],
+        archives=options.get("archives", False),
     )
-
-
-def decodable(sources: Iterable[Source], names: Iterable[str]) -> tuple[list[Source], int]:
-    """Without the extra for clips: the sources but the clips found in folders, and how many these were.
-
-    Args:
-        sources: what inputs were expanded to.
-        names: the inputs as given; clips among them stay, and give an error.
-    """
-    from aidetect.detector.clips.reader import has_video
-
-    found = list(sources)
-    if has_video():
-        return found, 0
-    given = set(names)
-    kept = [s for s in found if s.name in given or Path(s.name).suffix.lower() not in CLIP_SUFFIXES]
-    return kept, len(found) - len(kept)
 
 
 @dataclass(frozen=True)
@@ -174,15 +161,20 @@ def local_files(
         clips: whether clips in folders count.
 
     Raises:
-        CommandError: an input is a URL or standard input.
+        CommandError: an input is an address, an archive, or standard input.
     """
     walk = walk_options(options, clips)
     closed = [Path(os.path.realpath(folder)) for folder in left_out]
     found: dict[Path, LocalFile] = {}
     for name in inputs:
+        if stores.scheme_of(name) and not os.path.lexists(name):
+            raise CommandError(f"{name}: this command takes only files and folders")
         for source in expand([name], walk):
-            if source.kind in ("url", "stdin"):
+            if source.kind == "stdin":
                 raise CommandError(f"{name}: this command takes only files and folders")
+            if source.kind == "archive":
+                text = "this is an archive, and this command takes only files and folders; unpack it first"
+                raise CommandError(f"{source.name}: {text}")
             path = Path(source.name)
             place = Path(os.path.realpath(path.parent)) / path.name
             if any(place.is_relative_to(folder) for folder in closed):

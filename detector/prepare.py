@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,9 @@ from .images.backdrop import looks
 from .images.caution import cautions
 from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
+from .images.turns import turned
 from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
+from .inputs import stores
 from .inputs.fetch import Fetcher
 from .inputs.source import Source, file_digest, read_file, read_stream
 from .models.model import Thresholds
@@ -183,6 +185,8 @@ class Preparer:
         inside = cut(pixels.rgb, box)
         squares = Squares(inside, self.plan.size, self.plan.interpolation, self.plan.spread)
         views = make_views(pixels.rgb, self.plan, box, squares)
+        looks = [view for view in views if view.kind != "native"]
+        plain = [replace(view, rgb=view.plain) for view in looks if view.plain is not None]
         wholes = [view for view in views if view.kind == "whole"]
         middle = wholes[len(wholes) // 2] if len(wholes) % 2 else squares.view()
         return Frame(
@@ -195,6 +199,7 @@ class Preparer:
             pixels.frames,
             cautions(inside.shape[1], inside.shape[0], middle.rgb),
             views=views,
+            turned=turned(pixels.rgb, self.plan, box, plain) if self.plan.turn else None,
         )
 
     def _read(self, source: Source) -> bytes | Path:
@@ -202,12 +207,14 @@ class Preparer:
         if source.error is not None:
             raise source.error
         if source.kind == "url":
-            return self.fetcher.fetch(source.name)
+            return self.fetcher.fetch(source.location)
+        if source.kind == "remote":
+            return stores.read(source.location, self.fetcher.options, source.size)
         if source.kind == "stdin":
             if self.stdin is None:
                 raise InputError("unreadable", "standard input is not available here")
             return read_stream(self.stdin)
         if isinstance(source.payload, bytes):
             return source.payload
-        path = Path(source.name)
+        path = Path(source.location)
         return path if container_of(path) else read_file(path)

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import Source, WalkOptions, expand, read_file, read_stream
+from aidetect.detector.inputs import stores
+from aidetect.detector.inputs.redact import redacted
+from aidetect.detector.inputs.source import Source, read_file, read_stream
 
 from ..common import (
     CONTEXT,
@@ -32,6 +34,7 @@ from ..common import (
     visible,
 )
 from ..files import detector_for, max_pixels_option, raise_error, video_options
+from ..places import one_source
 
 if TYPE_CHECKING:
     from aidetect.detector.explain.influence import Influence
@@ -56,7 +59,7 @@ class _Findings:
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("image", metavar="FILE|URL|-")
+@click.argument("image", metavar="FILE|URL|ARCHIVE!/MEMBER|-")
 @click.option(
     "-o",
     "--output",
@@ -176,12 +179,12 @@ def _explain(detector: Any, image: str, options: Mapping[str, Any]) -> _Findings
         raise InputError("not_a_clip", "--at is for clips; this is none")
     with progress_bar(3 if output else 2, False, " steps") as bar:
         if at is None and _container(data) is not None:
-            clip, at = _scored_clip(detector, data, image)
+            clip, at = _scored_clip(detector, data, redacted(image))
         if at is None:
             assert isinstance(data, bytes)
-            record, rgb = influence.score_frame(detector, data, image)
+            record, rgb = influence.score_frame(detector, data, redacted(image))
         else:
-            record, rgb, at = influence.score_moment(detector, data, image, at)
+            record, rgb, at = influence.score_moment(detector, data, redacted(image), at)
         bar.update()
         record.stability = influence.find_stability(detector, rgb, str(record.verdict))
         bar.update()
@@ -211,15 +214,16 @@ def _read(image: str, options: Mapping[str, Any]) -> bytes | Path:
 
     if image == "-":
         return read_stream(sys.stdin.buffer)
-    source = next(expand([image], WalkOptions(recursive=False)), None)
-    if source is None or source.name != image:  # a folder was searched
-        raise InputError("not_a_file", "this is a folder; give one image, or use aidetect scan")
-    if source.error is not None:
-        raise source.error
+    fetch = FetchOptions(allowed=not options["no_network"])
+    source = one_source(image, fetch)
     if source.kind == "url":
-        with Fetcher(FetchOptions(allowed=not options["no_network"])) as fetcher:
-            return fetcher.fetch(image)
-    path = Path(image)
+        with Fetcher(fetch) as fetcher:
+            return fetcher.fetch(source.location)
+    if source.kind == "remote":
+        return stores.read(source.location, fetch, source.size)
+    if isinstance(source.payload, bytes):
+        return source.payload
+    path = Path(source.location)
     return path if _container(path) else read_file(path)
 
 

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
 
-from aidetect.detector.inputs.source import Source, expand, read_list
+from aidetect.detector.inputs.fetch import FetchOptions
+from aidetect.detector.inputs.source import read_list
 
 from ..common import (
     CONTEXT,
@@ -30,7 +31,6 @@ from ..common import (
     say,
 )
 from ..files import (
-    decodable,
     detector_for,
     file_options,
     finish,
@@ -39,6 +39,7 @@ from ..files import (
     walk_options,
 )
 from ..formats.writers import FORMATS, SUFFIXES, open_output
+from ..places import Inputs, OutputPath, check_output, place_options, published, selection
 
 _COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 # Longest side of the thumbnails in an HTML report, in pixels.
@@ -104,7 +105,7 @@ class _Tally:
 
 
 @click.command(context_settings=CONTEXT, epilog="`aidetect scan --print-schema` documents every JSON field.")
-@click.argument("inputs", nargs=-1, metavar="[FILE|FOLDER|URL|-]...")
+@click.argument("names", nargs=-1, metavar="[FILE|FOLDER|ARCHIVE|URL|-]...")
 @click.option(
     "--from",
     "lists",
@@ -119,14 +120,15 @@ class _Tally:
     help="Names in a LIST are separated by NUL characters, as `find -print0` writes them.",
 )
 @file_options
-@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
+@place_options
+@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs and object stores.")
 @click.option(
     "--max-downloads",
     type=click.IntRange(1, 32),
     default=4,
     show_default=True,
     metavar="N",
-    help="Number of parallel downloads.",
+    help="Number of parallel downloads, and reads from object stores.",
 )
 @click.option(
     "--max-download-mb",
@@ -166,8 +168,8 @@ class _Tally:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file. It appears only when complete.",
+    type=OutputPath(),
+    help="Write to this file or address (s3://bucket/report.csv). It appears only when complete.",
 )
 @click.option(
     "--sort",
@@ -204,13 +206,13 @@ class _Tally:
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
-def scan(inputs: tuple[str, ...], **options: Any) -> None:
+def scan(names: tuple[str, ...], **options: Any) -> None:
     """Score images and clips, and report which are likely AI-generated.
 
-    Inputs are files, folders, URLs, or - for one image on standard input. Of clips (MP4, MOV, WebM, MKV,
-    AVI) frames are scored; this needs the extra `video`. Files that cannot be read are
-    reported and do not stop the run. Results go to standard output, progress and messages to standard
-    error.
+    Inputs are files, folders, archives, PDF files, URLs, object stores (s3://bucket/prefix), or - for one
+    image on standard input. Of clips (MP4, MOV, WebM, MKV, AVI) frames are scored; this needs the extra
+    `video`. Files that cannot be read are reported and do not stop the run. Results go to standard output,
+    progress and messages to standard error.
 
     \b
     Exit codes:
@@ -228,6 +230,7 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
       aidetect scan clip.mp4 --video-fps 2
       aidetect scan a.jpg https://example.com/b.png --format json
       aidetect scan ./uploads --fail-on ai -o report.csv
+      aidetect scan photos.zip scans.pdf s3://bucket/2026/ --since 7d
       find . -name '*.png' -print0 | aidetect scan -0 --from - --format jsonl
       curl -s https://example.com/c.webp | aidetect scan -
     """
@@ -236,13 +239,20 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
 
         click.echo(schema_text(), nl=False)
         return
-    names = _names(inputs, options["lists"], options["null"])
-    sources, left_out = decodable(expand(names, walk_options(options, clips=True)), names)
-    if left_out:
-        say(f"aidetect: {left_out} clips were left out; to scan them: pip install 'aidetect[video]'")
-    code = _run(sources, options) if sources else ExitCode.NOTHING
+    given = _names(names, options["lists"], options["null"])
+    check_output(options["output"])
+    fetch = FetchOptions(
+        allowed=not options["no_network"],
+        at_once=options["max_downloads"],
+        max_bytes=options["max_download_mb"] * 2**20,
+    )
+    inputs = Inputs(given, walk_options(options, clips=True), selection(options), fetch)
+    with contextlib.closing(inputs.ahead):
+        code = _run(inputs, fetch, options) if inputs.ahead.any() else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: no images found (see --all-files, --hidden, --include)")
+    if inputs.hint and (code == ExitCode.NOTHING or not options["quiet"]):
+        say(f"aidetect: {inputs.hint}")
     if code not in (ExitCode.MODEL, ExitCode.INTERRUPTED) and options["exit_zero"]:
         code = ExitCode.OK
     finish(code)
@@ -267,22 +277,18 @@ def _names(inputs: Iterable[str], lists: Iterable[str], null: bool) -> list[str]
     return names
 
 
-def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
+def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCode:
     from aidetect.detector.audit.baseline import read_baseline
     from aidetect.detector.audit.report import header
-    from aidetect.detector.inputs.fetch import FetchOptions
     from aidetect.detector.pending import Extras
     from aidetect.detector.record import printable
 
-    output: Path | None = options["output"]
-    format_ = options["format_"] or (SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
+    output: Path | str | None = options["output"]
+    suffix = PurePosixPath(output).suffix.lower() if output else ""
+    format_ = options["format_"] or SUFFIXES.get(suffix, "table")
     started = datetime.now(UTC)
     detector = detector_for(options)
-    fetch = FetchOptions(
-        allowed=not options["no_network"],
-        at_once=options["max_downloads"],
-        max_bytes=options["max_download_mb"] * 2**20,
-    )
+    sources = inputs.ahead
     extras = Extras(
         stability=options["stability"],
         evidence=options["evidence"],
@@ -298,13 +304,14 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
         accepted = read_baseline(options["baseline"]) if options["baseline"] else {}
         cache = stack.enter_context(result_cache(detector, not options["no_cache"]))
         log = stack.enter_context(_logging(options["log"]))
-        writer = stack.enter_context(open_output(format_, output, options["sort"]))
+        path = stack.enter_context(published(output))
+        writer = stack.enter_context(open_output(format_, path, options["sort"]))
         head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
         settings = click.get_current_context().find_root().obj
         head["configuration"] = printable(str(settings.path)) if settings and settings.path else None
         log("start", head)
         writer.begin(head)
-        with progress_bar(len(sources), quiet) as bar:
+        with progress_bar(sources.total, quiet) as bar:
             stream = detector.stream(sources, fetch, sys.stdin.buffer, cache=cache, extras=extras)
             try:
                 for record in stream:
@@ -317,6 +324,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
                         say(f"aidetect: {record.input}: {record.error['message']}")
                     if not only or (record.verdict or "error") in only:
                         writer.add(record)
+                    bar.total = sources.total
                     bar.update()
             except KeyboardInterrupt:
                 interrupted = True
@@ -326,7 +334,8 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
         code = ExitCode.INTERRUPTED if interrupted else tally.exit_code()
         log("end", {"counts": tally.as_dict(), "exit_code": int(code)})
     if interrupted:
-        say(f"aidetect: interrupted; {tally.counts['images']} of {len(sources)} results were written")
+        of = "" if sources.total is None else f" of {sources.total}"
+        say(f"aidetect: interrupted; {tally.counts['images']}{of} results were written")
     elif not quiet:
         if tally.counts["clips"]:
             say("aidetect: clips: how often verdicts are wrong was not measured on videos of generators")

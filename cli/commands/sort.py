@@ -95,7 +95,7 @@ def sort(inputs: tuple[str, ...], **options: Any) -> None:
       aidetect sort ./inbox --into ./inbox --move
     """
     into: Path = options["into"]
-    from aidetect.detector.clips.reader import has_video
+    from aidetect.detector.clips.container import has_video
 
     files = local_files(inputs, options, [into / verdict for verdict in _VERDICTS], has_video())
     if not files:

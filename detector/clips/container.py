@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 # So many bytes tell a clip from other files.
@@ -62,3 +63,8 @@ def container_of(path: Path) -> str | None:
             return container(stream.read(HEAD))
     except (OSError, ValueError):
         return None
+
+
+def has_video() -> bool:
+    """Whether clips can be decoded (extra ``aidetect[video]``)."""
+    return importlib.util.find_spec("av") is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
-from .container import HEAD, container
+from .container import HEAD, container, has_video
 from .sampling import DEFAULT, Sampling
 from .shots import Sorter
 
@@ -78,11 +77,6 @@ class Still:
     rgb: np.ndarray
     shot: int
     about: About
-
-
-def has_video() -> bool:
-    """Whether clips can be decoded (extra ``aidetect[video]``)."""
-    return importlib.util.find_spec("av") is not None
 
 
 def stills(

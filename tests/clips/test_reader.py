@@ -309,7 +309,7 @@ def test_a_clip_names_no_other_file(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "has_video", lambda: False)
+    monkeypatch.setitem(sys.modules, "av", None)
     error = failure(three_shots())
     assert (error.kind, "pip install 'aidetect[video]'" in str(error)) == ("unsupported", True)
 
