@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -147,8 +148,9 @@ class Preparer:
             if self.extras.evidence:
                 from .evidence.evidence import find_evidence
 
-                with io.BytesIO(media) if isinstance(media, bytes) else media.open("rb") as stream:
-                    record.evidence = find_evidence(stream, None, self.extras.trust_list)
+                with contextlib.suppress(OSError):  # the file is gone: reading its frames says so
+                    with io.BytesIO(media) if isinstance(media, bytes) else media.open("rb") as stream:
+                        record.evidence = find_evidence(stream, None, self.extras.trust_list)
         for frame in frames:
             frame.frames = len(frames)
             frame.warnings += notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +98,12 @@ def prove(
 
 
 def _prove(detector: Any, name: str) -> list[Any]:
-    from aidetect.detector.audit.clipproof import prove_clip
-    from aidetect.detector.audit.proof import prove as prove_image
-    from aidetect.detector.clips.container import container_of
-
     notes: list[str] = []
     copies: list[Any] = []
     unreadable: InputError | None = None
     with errors_for_people():
         try:
-            if name != "-" and container_of(Path(name)):
-                copies = list(prove_clip(detector, Path(name), notes))
-            else:
-                data = read_stream(sys.stdin.buffer) if name == "-" else read_file(Path(name))
-                copies = list(prove_image(detector, data))
+            copies = _copies(detector, name, notes)
         except InputError as error:  # of this file: the others are still proven
             unreadable = error
         except OSError as error:
@@ -122,6 +115,22 @@ def _prove(detector: Any, name: str) -> list[Any]:
     for note in notes:
         say(f"aidetect: {name}: {note}")
     return copies
+
+
+def _copies(detector: Any, name: str, notes: list[str]) -> list[Any]:
+    from aidetect.detector.audit.clipproof import prove_clip
+    from aidetect.detector.audit.proof import prove as prove_image
+    from aidetect.detector.clips.container import HEAD, container, container_of
+
+    if name != "-" and container_of(Path(name)):
+        return list(prove_clip(detector, Path(name), notes))
+    data = read_stream(sys.stdin.buffer) if name == "-" else read_file(Path(name))
+    if container(data[:HEAD]) is None:
+        return list(prove_image(detector, data))
+    with tempfile.TemporaryDirectory(prefix="aidetect-") as folder:
+        path = Path(folder) / "clip"
+        path.write_bytes(data)
+        return list(prove_clip(detector, path, notes))
 
 
 def _as_json(copy: Any) -> dict[str, Any]:

@@ -75,6 +75,13 @@ def test_the_table(prove: Callable[..., Result]) -> None:
     assert "pixel hash and logit of each of 2 frames are equal in all 7 copies" in result.stdout
 
 
+def test_a_clip_from_standard_input(tiny_model_folder: Path) -> None:
+    words = ["prove", "--model", str(tiny_model_folder), "--device", "cpu", "--video-frames", "1", "-"]
+    result = CliRunner().invoke(main, words, input=clip("h264.mp4", pictures(1, 6)))
+    assert result.exit_code == 0, result.output
+    assert "pixel hash and logit of the one frame are equal in all 7 copies" in result.stdout
+
+
 def test_the_copies_are_hostile(tmp_path: Path) -> None:
     said = {}
     for name, path in copies(clip("h264.mp4", pictures(1, 6)), tmp_path):
