@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from .reader import NEEDED, has_video
+from .container import has_video
+from .reader import NEEDED
 
 _MUXERS = {"MP4": "mp4", "MOV": "mov", "WebM": "webm", "MKV": "matroska", "AVI": "avi"}
 _KEPT = ("video", "audio")
