@@ -80,7 +80,7 @@ _MANIFEST_MAKERS = (
     ("ByteDance", re.compile(r"\bbytedance\b|\bbyteplus\b|\bvolcengine\b|\btiktok\b|\bcapcut\b", re.I)),
     ("Meta AI", re.compile(r"\bmeta platforms\b", re.I)),
     ("Runway", re.compile(r"\brunway\b", re.I)),
-    ("Grok", re.compile(r"\bx\.?ai\b", re.I)),
+    ("Grok", re.compile(r"\b(?:space)?x\.?ai\b", re.I)),
     ("Adobe", re.compile(r"\badobe\b", re.I)),
 )
 

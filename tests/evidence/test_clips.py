@@ -23,6 +23,7 @@ from aidetect.detector.evidence import clip as reading
 from aidetect.detector.evidence.clip import read_clip
 from aidetect.detector.evidence.evidence import find_evidence
 from aidetect.detector.evidence.metadata import Field
+from aidetect.detector.evidence.names import manifest_maker
 
 Entry = dict[str, Any]
 LABEL = {"Label": "1", "ContentProducer": "00119111", "ProduceID": "x"}
@@ -440,6 +441,22 @@ def test_a_signed_clip(signed: dict[str, bytes], name: str) -> None:
         "a C2PA manifest signed by Test Generator Ltd (name not verified), intact; "
         "it claims a generative model (trainedAlgorithmicMedia) of OpenAI Sora"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "maker"),
+    [
+        (["c2pa-rs", "Runway Video Generation", "RUNWAY AI, INC."], "Runway"),
+        (["c2pa-rs", "", "Byteplus Pte. Ltd."], "ByteDance"),
+        (["ByteDance Media Transcode Service", "Dreamina/7.5.0"], "ByteDance"),
+        (["c2pa-rs", "xAI Grok Imagine"], "Grok"),
+        (["c2pa-rs", "", "SpaceXAI"], "Grok"),
+        (["Google C2PA Core Generator Library", "", "Google LLC"], "Google AI"),
+        (["Sora", "", "OpenAI"], "OpenAI Sora"),
+    ],
+)
+def test_makers_of_manifests_in_videos(names: list[str], maker: str) -> None:
+    assert manifest_maker(names) == maker
 
 
 @pytest.mark.parametrize("name", ["mp4", "mov"])
