@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,68 +29,11 @@ from ..common import (
     say,
 )
 from ..files import detector_for, file_options, finish, frames_option, walk_options
-from ..formats.writers import FORMATS, SUFFIXES, open_output
+from ..formats.writers import FORMATS, SORTS, open_output, output_format
+from ..tally import FailOn, Tally
 
-_COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 # Longest side of the thumbnails in an HTML report, in pixels.
 _THUMBNAIL = 160
-_SORTS = ("input", "probability", "verdict", "name")
-
-
-class _FailOn(click.ParamType[Any]):
-    name = "ai|uncertain|PROBABILITY"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("ai", "uncertain") or isinstance(value, float):
-            return value
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not ai, uncertain or a probability", param, ctx)
-        if not 0 <= number <= 1:
-            self.fail(f"{value} is not between 0 and 1", param, ctx)
-        return number
-
-
-@dataclass
-class _Tally:
-    """Counts of a run, which decide its exit code."""
-
-    fail_on: str | float | None
-    counts: Counter[str]
-    findings: int = 0
-
-    def add(self, record: Any) -> None:
-        """Count a record, and mark it if it is a finding."""
-        self.counts["images"] += 1
-        if record.status != "ok":
-            self.counts["errors"] += 1
-            return
-        self.counts[record.verdict] += 1
-        self.counts["accepted"] += record.accepted is not None
-        self.counts["cached"] += record.cached
-        record.finding = self.is_finding(record)
-        self.findings += record.finding and self.fail_on is not None
-
-    def is_finding(self, record: Any) -> bool:
-        """Whether a record is at or above ``--fail-on`` (without it: has the verdict ``ai``)."""
-        if record.accepted is not None or record.status != "ok":
-            return False
-        if isinstance(self.fail_on, float):
-            return bool(record.probability >= self.fail_on)
-        return record.verdict == "ai" or (self.fail_on == "uncertain" and record.verdict == "uncertain")
-
-    def exit_code(self) -> ExitCode:
-        """The exit code. Findings come before unreadable inputs."""
-        if self.counts["images"] == 0:
-            return ExitCode.NOTHING
-        if self.findings:
-            return ExitCode.FINDINGS
-        return ExitCode.UNREADABLE if self.counts["errors"] else ExitCode.OK
-
-    def as_dict(self) -> dict[str, int]:
-        """Counts for reports."""
-        return {name: self.counts[name] for name in _COUNTS}
 
 
 @click.command(context_settings=CONTEXT, epilog="`aidetect scan --print-schema` documents every JSON field.")
@@ -161,7 +103,7 @@ class _Tally:
 )
 @click.option(
     "--sort",
-    type=click.Choice(_SORTS),
+    type=click.Choice(SORTS),
     default="input",
     show_default=True,
     help="Order of the results. All orders but `input` wait for the last image.",
@@ -174,7 +116,7 @@ class _Tally:
 )
 @click.option(
     "--fail-on",
-    type=_FailOn(),
+    type=FailOn(),
     default=None,
     metavar="ai|uncertain|PROBABILITY",
     help="Exit with code 1 if an image is at or above this verdict or probability.",
@@ -261,7 +203,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
     from aidetect.detector.record import printable
 
     output: Path | None = options["output"]
-    format_ = options["format_"] or (SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
+    format_ = output_format(options["format_"], output)
     started = datetime.now(UTC)
     detector = detector_for(options)
     fetch = FetchOptions(
@@ -275,7 +217,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
         trust_list=_trust_list(options["trust_list"], options["evidence"]),
         thumbnail=_THUMBNAIL if format_ == "html" else 0,
     )
-    tally = _Tally(options["fail_on"], Counter())
+    tally = Tally(options["fail_on"], Counter())
     only = set(options["only"])
     quiet = options["quiet"]
     interrupted = False
@@ -348,7 +290,7 @@ def _logging(path: Path | None) -> Iterator[Callable[[str, dict[str, Any]], None
         log.close()
 
 
-def _summary(tally: _Tally, detector: Any, seconds: float) -> str:
+def _summary(tally: Tally, detector: Any, seconds: float) -> str:
     counts = tally.counts
     images = counts["images"]
     parts = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]
