@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .images.views import View
-from .models.stages import Stages
 from .record import Record
 from .resultcache import ResultCache
+
+if TYPE_CHECKING:
+    from .models.stages import Stages
 
 
 @dataclass

@@ -18,7 +18,7 @@ from .images.stability import reencoded
 from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
 from .inputs.fetch import Fetcher
 from .inputs.source import Source, read_file, read_stream
-from .models.model import Thresholds
+from .models.thresholds import Thresholds
 from .pending import Extras, Frame, Prepared, kept_frames
 from .record import Record
 from .resources import PixelGate

@@ -108,14 +108,17 @@ def _check(record: Record) -> None:
         _members(vars(record.thresholds), ai=_NUMBER, real=_NUMBER)
     for warning in _expect(record.warnings, (list,)):
         _expect(warning, _TEXT)
-    for view in record.views:
+    for view in _expect(record.views, (list,)):
         _members(vars(view), kind=_TEXT, logit=_NUMBER)
         if [type(edge) for edge in view.box] != [int] * 4:
             raise TypeError(view.box)
-    for family, value in (record.generators or {}).items():
-        _expect(family, _TEXT), _expect(value, _NUMBER)
-    for item in _expect(record.evidence or [], (list,)):
-        _members(item, kind=_TEXT, where=_TEXT, says=_TEXT, detail=(dict,))
+    if record.generators is not None:
+        _expect(record.generators, (dict,))
+        for value in record.generators.values():
+            _expect(value, _NUMBER)
+    if record.evidence is not None:
+        for item in _expect(record.evidence, (list,)):
+            _members(item, kind=_TEXT, where=_TEXT, says=_TEXT, detail=(dict,))
     if record.accepted is not None:
         _members(record.accepted, reason=_TEXT, date=_TEXT)
     if record.stability is not None:
