@@ -238,6 +238,7 @@ def _folder(path: Path) -> Stored:
     if head_file.exists():
         try:
             head = _checked(head_file, json.loads(head_file.read_text(encoding="utf-8")))
+            head.pop("run", None)  # for whoever continues the run
         except ValueError as error:
             raise _damaged(head_file, "", error) from None
         interrupted = not (path / SUCCESS_FILE).exists()
