@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--before", help="folder that holds another version of the package")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    from aidetect.detector.inputs.source import walk
+    from aidetect.detector.inputs.walk import walk
     from aidetect.detector.models.memory import keep_freed
     from aidetect.detector.resources import wait_asleep
 

@@ -15,7 +15,9 @@ from typing import Any
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import Source, WalkOptions, expand, file_error
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.source import Source, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
 

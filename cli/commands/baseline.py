@@ -175,7 +175,7 @@ def _reported(path: Path) -> list[dict[str, Any]]:
 def _scanned(inputs: tuple[str, ...], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not inputs:
         return
-    from aidetect.detector.inputs.source import expand
+    from aidetect.detector.inputs.expand import expand
 
     sources = list(expand(inputs))
     if not sources:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import WalkOptions, expand, read_file, read_stream
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.source import read_file, read_stream
 
 from ..common import (
     CONTEXT,

@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from aidetect.detector.inputs.source import Source, expand, read_list
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.source import Source, read_list
 
 from ..common import (
     CONTEXT,

@@ -50,10 +50,13 @@ class FetchOptions:
     guard: Guard | None = None
 
 
+LIMITS = FetchOptions()
+
+
 class Fetcher:
     """Downloads URLs. Threads may share it. Use it as a context manager."""
 
-    def __init__(self, options: FetchOptions = FetchOptions(), user_agent: str = "aidetect") -> None:
+    def __init__(self, options: FetchOptions = LIMITS, user_agent: str = "aidetect") -> None:
         self.options = options
         self._agent = user_agent
         self._gate = threading.BoundedSemaphore(max(1, options.at_once))

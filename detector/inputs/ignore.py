@@ -67,10 +67,20 @@ class Rules:
         never less.
         """
         try:
-            rules = _read(folder / NAME)
+            return self._and(_read(folder / NAME))
         except OSError as error:
             on_error(folder / NAME, error)
             return self
+
+    def with_text(self, data: bytes) -> Rules:
+        """These rules and those of a file with this content in this folder.
+
+        Raises:
+            OSError: it cannot be used.
+        """
+        return self._and(_rules(data))
+
+    def _and(self, rules: tuple[_Rule, ...]) -> Rules:
         return replace(self, levels=((len(self.path), rules), *self.levels)) if rules else self
 
 
@@ -97,6 +107,10 @@ def _read(path: Path) -> tuple[_Rule, ...]:
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return ()
+    return _rules(data)
+
+
+def _rules(data: bytes) -> tuple[_Rule, ...]:
     if len(data) > MAX_BYTES:
         raise OSError(errno.EFBIG, f"over {MAX_BYTES // 1024} KiB of rules; they are not used")
     if b"\0" in data:

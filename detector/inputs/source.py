@@ -1,31 +1,20 @@
-"""Sources: where bytes come from. Files, folders, lists, standard input and http(s) URLs."""
+"""Sources: what can be scored, and the bytes of files and streams."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import InputError
-from . import ignore
+from .filters import Place
 
 if TYPE_CHECKING:
     import numpy as np
 
-IMAGE_SUFFIXES = frozenset(
-    """
-    .apng .avif .avifs .bmp .dib .gif .heic .heics .heif .heifs .hif .icb .ico .j2c .j2k .jfif .jif .jp2
-    .jpc .jpe .jpeg .jpf .jpg .jpx .jxl .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .rgb .sgi .tga .tif .tiff .vda
-    .webp .xbm .xpm
-    """.split()
-)
 MAX_FILE_BYTES = 2**30
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,157 +22,40 @@ class Source:
     """One input to score.
 
     Attributes:
-        name: the input as given or found: a path, a URL, or ``-``. A path whose bytes are not UTF-8 has
-            surrogate escapes, as in Python's file functions.
-        kind: ``file``, ``url``, ``stdin``, ``memory`` (see ``payload``), or ``error`` for an input that
-            cannot be used.
+        name: the input as given or found: a path, a URL, an address, ``-``, or ``ARCHIVE!/MEMBER``. It holds
+            no secrets (see `redact`). A path whose bytes are not UTF-8 has surrogate escapes, as in Python's
+            file functions.
+        kind: ``file``, ``url``, ``remote`` (an address for `stores`), ``stdin``, ``memory`` (see
+            ``payload``), or ``error`` for an input that cannot be used. Before its bytes are read, also
+            ``archive`` and ``member`` (see `archives.entered`).
         error: the reason, if ``kind`` is ``error``.
         payload: encoded bytes or an RGB array, if ``kind`` is ``memory``.
+        address: what is read, where the name is not it.
+        size: in bytes, if a listing said it.
+        modified: seconds since the epoch, if a listing said it.
+        place: the folder that it lies in, where its archive's members are to be chosen by the same rules.
+        member: of an archive: the path of the only member that is meant.
+        load: of a member: its bytes. It works until the next member is drawn, and raises `InputError`.
+        archive, index: of a member: its archive, and its number there.
     """
 
     name: str
     kind: str
     error: InputError | None = None
     payload: bytes | np.ndarray | None = None
+    address: str | None = field(default=None, compare=False, repr=False)
+    size: int | None = field(default=None, compare=False)
+    modified: float | None = field(default=None, compare=False)
+    place: Place | None = field(default=None, compare=False, repr=False)
+    member: str | None = None
+    load: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
+    archive: Source | None = field(default=None, compare=False, repr=False)
+    index: int = field(default=0, compare=False)
 
-
-@dataclass(frozen=True)
-class WalkOptions:
-    """Which files a walk through a folder finds.
-
-    Attributes:
-        recursive: go into subfolders.
-        hidden: include files and folders whose name begins with a dot.
-        include: glob patterns; if any is given, a file must match one (by name or relative path).
-        exclude: glob patterns of files and folders to leave out.
-        all_files: include every regular file, not only those with an image's suffix.
-        ignore: leave out what ``.aidetectignore`` files list, by the rules of gitignore. The files count in
-            the folder, in its subfolders, and above it up to the root of its repository.
-    """
-
-    recursive: bool = True
-    hidden: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    all_files: bool = False
-    ignore: bool = True
-
-
-def walk(
-    folder: Path,
-    options: WalkOptions = WalkOptions(),
-    on_error: Callable[[Path, OSError], None] = lambda path, error: None,
-) -> Iterator[Path]:
-    """Files below a folder, sorted by name. Each real folder is entered once.
-
-    Symbolic links are followed; a loop ends where it would enter a folder again. Folders that cannot be read
-    and ignore files that cannot be used are passed to ``on_error``.
-    """
-    seen: set[tuple[int, int]] = set()
-
-    def entries(
-        directory: Path, prefix: str, rules: ignore.Rules
-    ) -> Iterator[tuple[Path, str, ignore.Rules, os.DirEntry[str]]]:
-        try:
-            status = directory.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                return
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(directory) as scan:
-                found = sorted(scan, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            on_error(directory, error)
-            return
-        if options.ignore:
-            rules = rules.read(directory, on_error)
-        yield from ((directory, prefix, rules, entry) for entry in found)
-
-    # An explicit stack: folders may be nested more deeply than Python's recursion limit.
-    stack = [entries(folder, "", ignore.above(folder, on_error) if options.ignore else ignore.Rules())]
-    while stack:
-        for directory, prefix, rules, entry in stack[-1]:
-            relative = f"{prefix}{entry.name}"
-            if entry.name.startswith(".") and not options.hidden:
-                continue
-            if _matches(relative, entry.name, options.exclude):
-                continue
-            try:
-                mode = entry.stat().st_mode
-            except OSError:  # a dangling link, or a file deleted since the listing
-                mode = stat.S_IFREG if entry.is_symlink() else 0
-            if rules.leave_out(entry.name, stat.S_ISDIR(mode)):
-                continue
-            if stat.S_ISDIR(mode):
-                if options.recursive:
-                    stack.append(entries(directory / entry.name, f"{relative}/", rules.inside(entry.name)))
-                    break
-            elif stat.S_ISREG(mode):
-                by_name = options.all_files or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
-                if options.include:
-                    by_name = _matches(relative, entry.name, options.include)
-                if by_name:
-                    yield directory / entry.name
-        else:
-            stack.pop()
-
-
-def _matches(relative: str, name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(relative, p) for p in patterns)
-
-
-def expand(inputs: Iterable[str], options: WalkOptions = WalkOptions()) -> Iterator[Source]:
-    """Turn inputs as given into sources, in order.
-
-    Args:
-        inputs: paths of files or folders, http(s) URLs, ``-`` for standard input.
-        options: which files of folders are included.
-
-    Yields:
-        Sources. An input that cannot be used gives a source of kind ``error``, never an exception.
-    """
-    for name in inputs:
-        if name == "-":
-            yield Source(name, "stdin")
-        elif not name:
-            yield Source(name, "error", InputError("not_found", "the name is empty"))
-        elif (scheme := _SCHEME.match(name)) and not _exists(name):
-            if scheme[1].lower() in ("http", "https"):
-                yield Source(name, "url")
-            else:
-                error = InputError(
-                    "unsupported_scheme", f"{scheme[1]}:// is not supported; use a path or an http(s) URL"
-                )
-                yield Source(name, "error", error)
-        else:
-            yield from _expand_path(name, options)
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # e.g. a URL longer than a path may be
-        return False
-
-
-def _expand_path(name: str, options: WalkOptions) -> Iterator[Source]:
-    try:
-        is_folder = Path(name).is_dir()
-    except (OSError, ValueError) as error:
-        yield Source(name, "error", InputError("not_found", f"not a valid path: {error}"))
-        return
-    if not is_folder:
-        yield Source(name, "file")
-        return
-    failed: list[Source] = []
-
-    def note(path: Path, error: OSError) -> None:
-        failed.append(Source(str(path), "error", file_error(error)))
-
-    for path in walk(Path(name), options, note):
-        yield from failed
-        failed.clear()
-        yield Source(str(path), "file")
-    yield from failed
+    @property
+    def location(self) -> str:
+        """What is read: its address, or its name."""
+        return self.name if self.address is None else self.address
 
 
 def read_list(stream: BinaryIO, null_separated: bool = False) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..errors import AidetectError, InputError
 from ..images.degrade import WAYS
-from ..inputs.source import IMAGE_SUFFIXES, WalkOptions, walk
+from ..inputs.filters import IMAGE_SUFFIXES, WalkOptions
+from ..inputs.walk import walk
 
 # Numbers of copies that were degraded in one named way (see `degrade.WAYS`). Models store these numbers, so
 # new ways must be added at the end.

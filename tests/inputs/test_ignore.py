@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aidetect.cli.main import main
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.filters import WalkOptions
 from aidetect.detector.inputs.ignore import MAX_BYTES, NAME
-from aidetect.detector.inputs.source import WalkOptions, expand, walk
+from aidetect.detector.inputs.walk import walk
 
 EVERYTHING = WalkOptions(hidden=True, all_files=True, exclude=(".git", ".gitignore", NAME))
 ODD = "\udce9\udcff"  # bytes that are not UTF-8, as Python shows them in names

@@ -16,16 +16,10 @@ import pytest
 from conftest import within
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import (
-    IMAGE_SUFFIXES,
-    Source,
-    WalkOptions,
-    expand,
-    read_file,
-    read_list,
-    read_stream,
-    walk,
-)
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.filters import IMAGE_SUFFIXES, WalkOptions
+from aidetect.detector.inputs.source import Source, read_file, read_list, read_stream
+from aidetect.detector.inputs.walk import walk
 from aidetect.detector.record import Record
 
 
