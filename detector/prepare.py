@@ -165,4 +165,4 @@ class Preparer:
             return read_stream(self.stdin)
         if isinstance(source.payload, bytes):
             return source.payload
-        return read_file(Path(source.name))
+        return read_file(Path(source.location))

@@ -17,6 +17,7 @@ import click
 from aidetect.detector.inputs.expand import expand
 from aidetect.detector.inputs.source import Source, read_list
 
+from ..cluster import cluster_options, scan_on_ray
 from ..common import (
     CONTEXT,
     CommandError,
@@ -134,6 +135,7 @@ _THUMBNAIL = 160
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append all results to an audit log. Each line holds the hash of the line before.",
 )
+@cluster_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
@@ -168,6 +170,8 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
         click.echo(schema_text(), nl=False)
         return
     names = _names(inputs, options["lists"], options["null"])
+    if options["engine"] == "ray":
+        finish(scan_on_ray(names, options))
     sources = list(expand(names, walk_options(options)))
     code = _run(sources, options) if sources else ExitCode.NOTHING
     if code == ExitCode.NOTHING:

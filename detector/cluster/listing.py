@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import ray
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from ..inputs.source import Source, WalkOptions, expand
+from ..inputs.expand import expand
+from ..inputs.filters import WalkOptions
+from ..inputs.source import Source
+from ..inputs.stores import scheme_of
 from ..parquet import arrow
 from .parts import Done, key
 
@@ -56,9 +60,7 @@ class Listing(Datasource):  # type: ignore[misc]
 
 def _schema() -> Any:
     pa = arrow()
-    return pa.schema(
-        [("source", pa.binary()), ("listed_bytes", pa.int64()), ("listed_version", pa.string())]
-    )
+    return pa.schema([("source", pa.binary()), ("listed_bytes", pa.int64()), ("listed_version", pa.string())])
 
 
 def _blocks(inputs: Iterable[str], folder: Path, options: WalkOptions, done: Any) -> Iterator[Any]:
@@ -73,3 +75,30 @@ def _blocks(inputs: Iterable[str], folder: Path, options: WalkOptions, done: Any
             yield arrow().Table.from_pylist(rows, _schema())
             rows = []
     yield arrow().Table.from_pylist(rows, _schema())
+
+
+def sources(inputs: Iterable[str], folder: Path, options: WalkOptions) -> Iterator[Source]:
+    """Sources as `expand` gives them in a folder, which need not be the working directory.
+
+    Their names are those that the driver would give them; what is read is an absolute path.
+    """
+    for given in inputs:
+        if scheme_of(given) is not None:
+            yield from expand([given], options)
+            continue
+        absolute = str(folder / given)
+        base = "" if str(Path(given)) == "." else str(Path(given)).rstrip("/") + "/"
+        for source in expand([absolute], options):
+            below = source.name.removeprefix(absolute).removeprefix("/")
+            name = f"{base}{below}" if below else given
+            yield replace(source, name=name, address=source.location)
+
+
+def stamp(source: Source) -> tuple[int | None, str | None]:
+    """The size of a source, and what changes with its content: its etag, or when it was modified."""
+    size, modified = source.size, source.modified
+    if source.kind == "file" and modified is None:
+        with contextlib.suppress(OSError, ValueError):  # reading it will say what is wrong
+            status = Path(source.location).stat()
+            size, modified = status.st_size, status.st_mtime
+    return size, None if modified is None else f"{modified:.6f}"

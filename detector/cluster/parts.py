@@ -13,12 +13,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE
 from ..errors import AidetectError
+from ..inputs.redact import redacted
+from ..inputs.stores import open_store, scheme_of
 from ..parquet import arrow, schema
 
 # Parts that are opened at the same time.
@@ -55,6 +58,20 @@ class Done:
         return at < len(self._keys) and self._keys[at] == np.bytes_(one)
 
 
+def open_parts(name: str) -> Parts:
+    """The folder with this path or address.
+
+    Raises:
+        InputError: its store cannot be used.
+    """
+    if scheme_of(name) is None:
+        name = str(Path.cwd() / name)
+        from fsspec.implementations.local import LocalFileSystem
+
+        return Parts(LocalFileSystem(), name, name)
+    return Parts(*open_store(name), redacted(name))
+
+
 class Parts:
     """The folder.
 
@@ -87,11 +104,15 @@ class Parts:
         before = self._read(HEAD_FILE)
         if before is None:
             if self.names():
-                raise AidetectError(f"{self._name} holds Parquet files of something else; give another folder")
+                raise AidetectError(
+                    f"{self._name} holds Parquet files of something else; give another folder"
+                )
             self._write(HEAD_FILE, json.dumps({**head, RUN: run}, indent=2))
             return Done()
         if not resume:
-            raise AidetectError(f"{self._name} holds a run; continue it with --resume, or give another folder")
+            raise AidetectError(
+                f"{self._name} holds a run; continue it with --resume, or give another folder"
+            )
         try:
             same = all(before[name] == head[name] for name in ("model", "decoding")) and before[RUN] == run
             same = same and before["device"]["dtype"] == head["device"]["dtype"]

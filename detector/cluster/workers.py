@@ -18,7 +18,7 @@ from ..models.thresholds import Thresholds
 from ..parquet import model_name, to_row
 from ..pending import Extras, Prepared
 from ..prepare import Preparer
-from .parts import Done, key, part_schema
+from .parts import part_schema
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -29,7 +29,7 @@ class Settings:
     """What a worker needs to know.
 
     Attributes:
-        model: a model's name, or a path that all machines share.
+        model: a model's name, or a path that all machines share; ``None`` for the default model.
         device, precision, mode, batch_size: as for `Detector.load`.
         max_pixels, frames, strict: as for `Detector`.
         extras: what to report besides scores.
@@ -38,7 +38,7 @@ class Settings:
         threads: of an actor's forward passes.
     """
 
-    model: str
+    model: str | None
     device: str
     precision: str
     mode: str
@@ -84,11 +84,12 @@ def load(settings: Settings) -> Detector:
     import torch
 
     from ..detector import Detector
+    from ..models.model import DEFAULT_MODEL
 
     if settings.device == "cpu":
         torch.set_num_threads(settings.threads)
     return Detector.load(
-        settings.model,
+        settings.model or DEFAULT_MODEL,
         settings.device,
         settings.mode,
         precision=settings.precision,
