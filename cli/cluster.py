@@ -55,15 +55,15 @@ def cluster_options(command: F) -> F:
             "--ray-address",
             metavar="ADDRESS",
             default=None,
-            help="With --engine ray: the cluster, e.g. auto.  [default: the one this machine is in, else a "
-            "local one]",
+            help="With --engine ray: the cluster, e.g. auto.  [default: RAY_ADDRESS, else a new one on "
+            "this machine]",
         ),
         click.option(
             "--actors",
             type=_Actors(),
             default=None,
-            help="With --engine ray: processes that hold the model.  [default: up to one per core, or as many "
-            "as the GPUs allow]",
+            help="With --engine ray: processes that hold the model.  [default: up to one per core, or as "
+            "many as the GPUs allow]",
         ),
         click.option(
             "--gpus-per-actor",
@@ -84,7 +84,8 @@ def cluster_options(command: F) -> F:
         click.option(
             "--resume",
             is_flag=True,
-            help="With --engine ray: continue the run in the folder -o. What its parts hold is not done again.",
+            help="With --engine ray: continue the run in the folder -o. What its parts hold is not done "
+            "again.",
         ),
         click.option(
             "--dedupe",

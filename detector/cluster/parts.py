@@ -1,7 +1,7 @@
 """The output of a run: a folder of Parquet parts, local or in a store, with the report's head beside them.
 
-``_head.json`` is written first, ``_manifest.json`` and the empty ``_SUCCESS`` when all parts are there. A part
-has the columns of a record, and two of what the listing said: ``listed_bytes`` and ``listed_version``.
+``_head.json`` is written first, ``_manifest.json`` and the empty ``_SUCCESS`` when all parts are there. A
+part has the columns of a record, and two of what the listing said: ``listed_bytes`` and ``listed_version``.
 """
 
 from __future__ import annotations
@@ -104,14 +104,12 @@ class Parts:
         before = self._read(HEAD_FILE)
         if before is None:
             if self.names():
-                raise AidetectError(
-                    f"{self._name} holds Parquet files of something else; give another folder"
-                )
+                raise AidetectError(f"{self._name} holds other Parquet files; give another folder")
             self._write(HEAD_FILE, json.dumps({**head, RUN: run}, indent=2))
             return Done()
         if not resume:
             raise AidetectError(
-                f"{self._name} holds a run; continue it with --resume, or give another folder"
+                f"{self._name} holds a run: continue it with --resume, or give another folder"
             )
         try:
             same = all(before[name] == head[name] for name in ("model", "decoding")) and before[RUN] == run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class Cluster:
     """Where and how wide to run.
 
     Attributes:
-        address: of a Ray cluster; ``None`` for the one that this machine is part of, else a new local one.
+        address: of a Ray cluster; ``None`` for ``RAY_ADDRESS`` if it is set, else a new one on this machine.
         actors: least and largest number of actors; ``None`` for one up to as many as fit now.
         gpus: GPUs of an actor; 0 for none.
         part_images: images in a part, at least.
@@ -57,8 +58,6 @@ def connected(cluster: Cluster) -> Iterator[None]:
     Raises:
         AidetectError: Ray is not installed, or there is no cluster at the address.
     """
-    import os
-
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local cluster tells nobody anything
     try:
         import ray
@@ -67,9 +66,10 @@ def connected(cluster: Cluster) -> Iterator[None]:
     import ray.data
 
     if not cluster.bars:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        ray.init(cluster.address, log_to_driver=False, logging_level=logging.WARNING)
+        address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AidetectError(f"cannot use the Ray cluster {cluster.address or ''}: {first}") from None

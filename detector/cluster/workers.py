@@ -46,8 +46,8 @@ class Settings:
     max_pixels: int
     frames: int
     strict: bool
-    extras: Extras = Extras()
-    fetch: FetchOptions = FetchOptions()
+    extras: Extras = field(default_factory=Extras)
+    fetch: FetchOptions = field(default_factory=FetchOptions)
     accepted: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     threads: int = 1
 
