@@ -12,8 +12,11 @@ from typing import Any
 
 import click
 
+from aidetect.detector.inputs.fetch import FetchOptions
+
 from .common import CommandError, ExitCode, F, errors_for_people, false_positives, say
 from .files import detector_options, walk_options
+from .places import selection
 
 # Options of a scan that have no meaning where records go straight into parts.
 _NOT_HERE = {
@@ -98,7 +101,7 @@ def cluster_options(command: F) -> F:
     return command
 
 
-def scan_on_ray(names: list[str], options: dict[str, Any]) -> ExitCode:
+def scan_on_ray(names: list[str], fetch: FetchOptions, options: dict[str, Any]) -> ExitCode:
     """Run a scan on a cluster.
 
     Raises:
@@ -115,12 +118,13 @@ def scan_on_ray(names: list[str], options: dict[str, Any]) -> ExitCode:
         if options[name]:
             raise CommandError(f"{text} does not go with --engine ray")
     with errors_for_people():
-        return _run(names, str(output), options)
+        return _run(names, fetch, str(output), options)
 
 
-def _run(names: list[str], output: str, options: dict[str, Any]) -> ExitCode:
+def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, Any]) -> ExitCode:
     from aidetect.detector.cluster import run
     from aidetect.detector.cluster.parts import open_parts
+    from aidetect.detector.cluster.workers import Choice
 
     started, clock = datetime.now(UTC), time.monotonic()
     bars = sys.stderr.isatty() and not options["quiet"]
@@ -132,6 +136,7 @@ def _run(names: list[str], output: str, options: dict[str, Any]) -> ExitCode:
         bars,
     )
     settings = _settings(options)
+    choice = Choice(walk_options(options), selection(options), fetch)
     parts = open_parts(output)
     with run.connected(cluster):
         description = run.described(settings, cluster, started, shlex.join(["aidetect", *sys.argv[1:]]))
@@ -147,10 +152,10 @@ def _run(names: list[str], output: str, options: dict[str, Any]) -> ExitCode:
 
         try:
             if bars or options["quiet"]:
-                run.scan(names, walk_options(options), settings, description, cluster, parts, done)
+                run.scan(names, choice, settings, description, cluster, parts, done)
             else:
                 with run.reporting(parts, tell):
-                    run.scan(names, walk_options(options), settings, description, cluster, parts, done)
+                    run.scan(names, choice, settings, description, cluster, parts, done)
         except KeyboardInterrupt:
             say(f"aidetect: interrupted; continue with --resume -o {output}")
             return ExitCode.INTERRUPTED
@@ -172,7 +177,6 @@ def _settings(options: dict[str, Any]) -> Any:
     from aidetect.detector.audit.baseline import read_baseline
     from aidetect.detector.cluster.workers import Settings
     from aidetect.detector.images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
-    from aidetect.detector.inputs.fetch import FetchOptions
     from aidetect.detector.pending import Extras
 
     model = options["model"]
@@ -193,11 +197,6 @@ def _settings(options: dict[str, Any]) -> Any:
         frames=given["frames"] or DEFAULT_FRAMES,
         strict=bool(given["strict"]),
         extras=Extras(stability=options["stability"], evidence=options["evidence"]),
-        fetch=FetchOptions(
-            allowed=not options["no_network"],
-            at_once=options["max_downloads"],
-            max_bytes=options["max_download_mb"] * 2**20,
-        ),
         accepted={name: {"reason": one.reason, "date": one.date} for name, one in accepted.items()},
     )
 

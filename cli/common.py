@@ -208,10 +208,15 @@ def result_cache(detector: Any, wanted: bool = True) -> Iterator[ResultCache | N
 
 
 def say(message: str) -> None:
-    """Print one line on stderr, above any progress bar, with control characters escaped."""
+    """Print one line on stderr, above any progress bar.
+
+    Control characters are escaped, and secrets of addresses are left out.
+    """
     from tqdm import tqdm
 
-    tqdm.write(visible(message), file=sys.stderr)
+    from aidetect.detector.inputs.redact import redacted
+
+    tqdm.write(visible(redacted(message)), file=sys.stderr)
 
 
 def visible(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from aidetect.detector.errors import InputError
+from aidetect.detector.inputs import stores
 from aidetect.detector.inputs.expand import expand
 from aidetect.detector.inputs.filters import WalkOptions
 from aidetect.detector.inputs.source import Source, file_error
@@ -94,6 +95,7 @@ def walk_options(options: dict[str, Any]) -> WalkOptions:
         exclude=options["exclude"],
         all_files=options["all_files"],
         ignore=not options["no_ignore"],
+        archives=options.get("archives", False),
     )
 
 
@@ -121,15 +123,20 @@ def local_files(
     """The files that inputs and `file_options` select, each once, without those in ``left_out`` folders.
 
     Raises:
-        CommandError: an input is a URL or standard input.
+        CommandError: an input is an address, an archive, or standard input.
     """
     walk = walk_options(options)
     closed = [Path(os.path.realpath(folder)) for folder in left_out]
     found: dict[Path, LocalFile] = {}
     for name in inputs:
+        if stores.scheme_of(name) and not os.path.lexists(name):
+            raise CommandError(f"{name}: this command takes only files and folders")
         for source in expand([name], walk):
-            if source.kind in ("url", "stdin"):
+            if source.kind == "stdin":
                 raise CommandError(f"{name}: this command takes only files and folders")
+            if source.kind == "archive":
+                text = "this is an archive, and this command takes only files and folders; unpack it first"
+                raise CommandError(f"{source.name}: {text}")
             path = Path(source.name)
             place = Path(os.path.realpath(path.parent)) / path.name
             if any(place.is_relative_to(folder) for folder in closed):

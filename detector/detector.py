@@ -144,7 +144,7 @@ class Detector:
 
         Args:
             sources: what to score; read slightly ahead of the records.
-            fetch: limits for http(s) URLs.
+            fetch: limits for http(s) URLs and object stores.
             stdin: where a source of kind ``stdin`` is read from.
             remember: compute equal pixels only once.
             cache: results of earlier runs; new results are stored in it before they are yielded.
@@ -171,7 +171,7 @@ class Detector:
                     if source is None:
                         exhausted = True
                     else:
-                        threads = downloads if source.kind == "url" else readers
+                        threads = downloads if source.kind in ("url", "remote") else readers
                         futures.append(threads.submit(preparer.prepare, source))
                 ready = bool(futures) and (futures[0].done() or not batch)
                 if ready:

@@ -16,6 +16,7 @@ from .images.caution import cautions
 from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
 from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
+from .inputs import stores
 from .inputs.fetch import Fetcher
 from .inputs.source import Source, read_file, read_stream
 from .models.thresholds import Thresholds
@@ -158,7 +159,9 @@ class Preparer:
         if source.error is not None:
             raise source.error
         if source.kind == "url":
-            return self.fetcher.fetch(source.name)
+            return self.fetcher.fetch(source.location)
+        if source.kind == "remote":
+            return stores.read(source.location, self.fetcher.options, source.size)
         if source.kind == "stdin":
             if self.stdin is None:
                 raise InputError("unreadable", "standard input is not available here")

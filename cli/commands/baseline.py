@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from typing import Any
 import click
 
 from aidetect.detector.audit.baseline import Accepted, baseline_text, read_baseline
+from aidetect.detector.inputs.ahead import Ahead
+from aidetect.detector.inputs.fetch import LIMITS
+from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.selection import Selection
 
 from ..common import (
     CONTEXT,
@@ -29,6 +34,7 @@ from ..common import (
 )
 from ..files import detector_for
 from ..formats.writers import percent
+from ..places import Inputs
 
 DEFAULT = "aidetect-baseline.json"
 
@@ -175,14 +181,17 @@ def _reported(path: Path) -> list[dict[str, Any]]:
 def _scanned(inputs: tuple[str, ...], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not inputs:
         return
-    from aidetect.detector.inputs.expand import expand
+    with contextlib.closing(Inputs(inputs, WalkOptions(), Selection(), LIMITS).ahead) as sources:
+        yield from _records(sources, options)
 
-    sources = list(expand(inputs))
-    if not sources:
+
+def _records(sources: Ahead, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if not sources.any():
         raise CommandError("no images found", ExitCode.NOTHING)
     detector = detector_for(options)
-    with progress_bar(len(sources), options["quiet"]) as bar, result_cache(detector) as cache:
+    with progress_bar(sources.total, options["quiet"]) as bar, result_cache(detector) as cache:
         for record in detector.stream(sources, cache=cache):
+            bar.total = sources.total
             if record.error:
                 say(f"aidetect: {record.input}: {record.error['message']}")
             yield record.to_dict()

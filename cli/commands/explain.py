@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.expand import expand
-from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs import stores
+from aidetect.detector.inputs.redact import redacted
 from aidetect.detector.inputs.source import read_file, read_stream
 
 from ..common import (
@@ -34,6 +34,7 @@ from ..common import (
     visible,
 )
 from ..files import detector_for, max_pixels_option
+from ..places import one_source
 
 if TYPE_CHECKING:
     from aidetect.detector.explain.influence import Influence
@@ -56,7 +57,7 @@ class _Findings:
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("image", metavar="FILE|URL|-")
+@click.argument("image", metavar="FILE|URL|ARCHIVE!/MEMBER|-")
 @click.option(
     "-o",
     "--output",
@@ -164,7 +165,7 @@ def _explain(detector: Any, image: str, options: Mapping[str, Any]) -> _Findings
     found = None
     data = _read(image, options)
     with progress_bar(3 if output else 2, False, " steps") as bar:
-        record, rgb = influence.score_frame(detector, data, image)
+        record, rgb = influence.score_frame(detector, data, redacted(image))
         bar.update()
         record.stability = influence.find_stability(detector, rgb, str(record.verdict))
         bar.update()
@@ -180,15 +181,14 @@ def _read(image: str, options: Mapping[str, Any]) -> bytes:
 
     if image == "-":
         return read_stream(sys.stdin.buffer)
-    source = next(expand([image], WalkOptions(recursive=False)), None)
-    if source is None or source.name != image:  # a folder was searched
-        raise InputError("not_a_file", "this is a folder; give one image, or use aidetect scan")
-    if source.error is not None:
-        raise source.error
+    fetch = FetchOptions(allowed=not options["no_network"])
+    source = one_source(image, fetch)
     if source.kind == "url":
-        with Fetcher(FetchOptions(allowed=not options["no_network"])) as fetcher:
-            return fetcher.fetch(image)
-    return read_file(Path(image))
+        with Fetcher(fetch) as fetcher:
+            return fetcher.fetch(source.location)
+    if source.kind == "remote":
+        return stores.read(source.location, fetch, source.size)
+    return source.payload if isinstance(source.payload, bytes) else read_file(Path(source.location))
 
 
 def _draw(detector: Any, record: Record, rgb: Any, influence: Influence, output: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from aidetect.detector.inputs.expand import expand
-from aidetect.detector.inputs.source import Source, read_list
+from aidetect.detector.inputs.fetch import FetchOptions
+from aidetect.detector.inputs.source import read_list
 
 from ..cluster import cluster_options, scan_on_ray
 from ..common import (
@@ -32,6 +32,7 @@ from ..common import (
 )
 from ..files import detector_for, file_options, finish, frames_option, walk_options
 from ..formats.writers import FORMATS, SORTS, open_output, output_format
+from ..places import Inputs, OutputPath, place_options, published, selection
 from ..tally import FailOn, Tally
 
 # Longest side of the thumbnails in an HTML report, in pixels.
@@ -39,7 +40,7 @@ _THUMBNAIL = 160
 
 
 @click.command(context_settings=CONTEXT, epilog="`aidetect scan --print-schema` documents every JSON field.")
-@click.argument("inputs", nargs=-1, metavar="[FILE|FOLDER|URL|-]...")
+@click.argument("names", nargs=-1, metavar="[FILE|FOLDER|ARCHIVE|URL|-]...")
 @click.option(
     "--from",
     "lists",
@@ -54,14 +55,15 @@ _THUMBNAIL = 160
     help="Names in a LIST are separated by NUL characters, as `find -print0` writes them.",
 )
 @file_options
-@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
+@place_options
+@click.option("--no-network", is_flag=True, help="Refuse http(s) URLs and object stores.")
 @click.option(
     "--max-downloads",
     type=click.IntRange(1, 32),
     default=4,
     show_default=True,
     metavar="N",
-    help="Number of parallel downloads.",
+    help="Number of parallel downloads, and reads from object stores.",
 )
 @click.option(
     "--max-download-mb",
@@ -100,8 +102,8 @@ _THUMBNAIL = 160
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file. It appears only when complete.",
+    type=OutputPath(),
+    help="Write to this file or address (s3://bucket/report.csv). It appears only when complete.",
 )
 @click.option(
     "--sort",
@@ -139,12 +141,12 @@ _THUMBNAIL = 160
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
-def scan(inputs: tuple[str, ...], **options: Any) -> None:
+def scan(names: tuple[str, ...], **options: Any) -> None:
     """Score images and report which are likely AI-generated.
 
-    Inputs are files, folders, URLs, or - for one image on standard input. Files that cannot be read are
-    reported and do not stop the run. Results go to standard output, progress and messages to standard
-    error.
+    Inputs are files, folders, archives, PDF files, URLs, object stores (s3://bucket/prefix), or - for one
+    image on standard input. Files that cannot be read are reported and do not stop the run. Results go to
+    standard output, progress and messages to standard error.
 
     \b
     Exit codes:
@@ -161,6 +163,7 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
       aidetect scan ./folder
       aidetect scan a.jpg https://example.com/b.png --format json
       aidetect scan ./uploads --fail-on ai -o report.csv
+      aidetect scan photos.zip scans.pdf s3://bucket/2026/ --since 7d
       find . -name '*.png' -print0 | aidetect scan -0 --from - --format jsonl
       curl -s https://example.com/c.webp | aidetect scan -
     """
@@ -169,13 +172,23 @@ def scan(inputs: tuple[str, ...], **options: Any) -> None:
 
         click.echo(schema_text(), nl=False)
         return
-    names = _names(inputs, options["lists"], options["null"])
+    names = _names(names, options["lists"], options["null"])
+    fetch = FetchOptions(
+        allowed=not options["no_network"],
+        at_once=options["max_downloads"],
+        max_bytes=options["max_download_mb"] * 2**20,
+    )
     if options["engine"] == "ray":
-        finish(scan_on_ray(names, options))
-    sources = list(expand(names, walk_options(options)))
-    code = _run(sources, options) if sources else ExitCode.NOTHING
+        finish(scan_on_ray(names, fetch, options))
+    if isinstance(options["output"], Path) and options["output"].is_dir():
+        raise CommandError(f"cannot write {options['output']}: this is a folder")
+    inputs = Inputs(names, walk_options(options), selection(options), fetch)
+    with contextlib.closing(inputs.ahead):
+        code = _run(inputs, fetch, options) if inputs.ahead.any() else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: no images found (see --all-files, --hidden, --include)")
+    if inputs.hint and (code == ExitCode.NOTHING or not options["quiet"]):
+        say(f"aidetect: {inputs.hint}")
     if code not in (ExitCode.MODEL, ExitCode.INTERRUPTED) and options["exit_zero"]:
         code = ExitCode.OK
     finish(code)
@@ -200,22 +213,17 @@ def _names(inputs: Iterable[str], lists: Iterable[str], null: bool) -> list[str]
     return names
 
 
-def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
+def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCode:
     from aidetect.detector.audit.baseline import read_baseline
     from aidetect.detector.audit.report import header
-    from aidetect.detector.inputs.fetch import FetchOptions
     from aidetect.detector.pending import Extras
     from aidetect.detector.record import printable
 
-    output: Path | None = options["output"]
+    output: Path | str | None = options["output"]
     format_ = output_format(options["format_"], output)
     started = datetime.now(UTC)
     detector = detector_for(options)
-    fetch = FetchOptions(
-        allowed=not options["no_network"],
-        at_once=options["max_downloads"],
-        max_bytes=options["max_download_mb"] * 2**20,
-    )
+    sources = inputs.ahead
     extras = Extras(
         stability=options["stability"],
         evidence=options["evidence"],
@@ -231,13 +239,14 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
         accepted = read_baseline(options["baseline"]) if options["baseline"] else {}
         cache = stack.enter_context(result_cache(detector, not options["no_cache"]))
         log = stack.enter_context(_logging(options["log"]))
-        writer = stack.enter_context(open_output(format_, output, options["sort"]))
+        path = stack.enter_context(published(output))
+        writer = stack.enter_context(open_output(format_, path, options["sort"]))
         head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
         settings = click.get_current_context().find_root().obj
         head["configuration"] = printable(str(settings.path)) if settings and settings.path else None
         log("start", head)
         writer.begin(head)
-        with progress_bar(len(sources), quiet) as bar:
+        with progress_bar(sources.total, quiet) as bar:
             stream = detector.stream(sources, fetch, sys.stdin.buffer, cache=cache, extras=extras)
             try:
                 for record in stream:
@@ -250,6 +259,7 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
                         say(f"aidetect: {record.input}: {record.error['message']}")
                     if not only or (record.verdict or "error") in only:
                         writer.add(record)
+                    bar.total = sources.total
                     bar.update()
             except KeyboardInterrupt:
                 interrupted = True
@@ -259,7 +269,8 @@ def _run(sources: list[Source], options: dict[str, Any]) -> ExitCode:
         code = ExitCode.INTERRUPTED if interrupted else tally.exit_code()
         log("end", {"counts": tally.as_dict(), "exit_code": int(code)})
     if interrupted:
-        say(f"aidetect: interrupted; {tally.counts['images']} of {len(sources)} results were written")
+        of = "" if sources.total is None else f" of {sources.total}"
+        say(f"aidetect: interrupted; {tally.counts['images']}{of} results were written")
     elif not quiet:
         say(_summary(tally, detector, (datetime.now(UTC) - started).total_seconds()))
     return code

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, ClassVar, Protocol
 
 from aidetect.detector.record import Record, printable
@@ -54,9 +54,9 @@ def schema_text() -> str:
     return files("aidetect.cli.formats").joinpath("schema/report-1.schema.json").read_text(encoding="utf-8")
 
 
-def output_format(named: str | None, path: Path | None) -> str:
+def output_format(named: str | None, path: Path | str | None) -> str:
     """The format that ``--format`` names, else the one of the suffix of ``-o``, else ``table``."""
-    return named or (SUFFIXES.get(path.suffix.lower(), "table") if path else "table")
+    return named or SUFFIXES.get(PurePosixPath(path or "").suffix.lower(), "table")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..detector import Detector
+from ..inputs.redact import redacted
 from ..record import SCHEMA, printable
 from ..versions import library_versions, tool
 from .selftest import TOLERANCE
@@ -43,7 +44,7 @@ def header(detector: Detector, started: datetime, command: str | None = None) ->
         },
         "decoding": {"max_pixels": detector.max_pixels, "frames": detector.frames, "strict": detector.strict},
         "tolerance": dict(TOLERANCE),
-        "command": None if command is None else printable(command),
+        "command": None if command is None else printable(redacted(command)),
         "started": started.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "note": NOTE,
     }

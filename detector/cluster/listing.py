@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,11 +14,12 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from ..inputs.expand import expand
-from ..inputs.filters import WalkOptions
+from ..inputs.selection import Selection, is_new, selected
 from ..inputs.source import Source
 from ..inputs.stores import scheme_of
 from ..parquet import arrow
 from .parts import Done, key
+from .workers import Choice
 
 # Inputs that are listed by one task, one after another.
 _INPUTS = 1000
@@ -31,14 +32,16 @@ class Listing(Datasource):  # type: ignore[misc]
 
     Args:
         inputs: paths and addresses, as given. Paths are those of the driver's working directory.
-        options: which files of folders are taken.
+        choice: which of what is found.
         done: a reference to the `Done` keys of finished parts.
     """
 
-    def __init__(self, inputs: Sequence[str], options: WalkOptions, done: Any) -> None:
+    def __init__(self, inputs: Sequence[str], choice: Choice, done: Any) -> None:
         super().__init__()
-        self._groups = [inputs[at : at + _INPUTS] for at in range(0, len(inputs), _INPUTS)]
-        self._options = options
+        counted = choice.selection.limit is not None or choice.selection.sample is not None
+        size = max(1, len(inputs)) if counted else _INPUTS  # only one task can count
+        self._groups = [inputs[at : at + size] for at in range(0, len(inputs), size)]
+        self._choice = choice
         self._done = done
         self._folder = Path.cwd()
 
@@ -51,54 +54,74 @@ class Listing(Datasource):  # type: ignore[misc]
     ) -> list[ReadTask]:
         """One task for each group of inputs."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        folder, options, done = self._folder, self._options, self._done
+        folder, choice, done = self._folder, self._choice, self._done
         return [
-            ReadTask(lambda group=group: _blocks(group, folder, options, done), unknown, _schema())
+            ReadTask(lambda group=group: _blocks(group, folder, choice, done), unknown, _schema())
             for group in self._groups
         ]
 
 
 def _schema() -> Any:
     pa = arrow()
-    return pa.schema([("source", pa.binary()), ("listed_bytes", pa.int64()), ("listed_version", pa.string())])
+    texts = [("source", pa.binary()), ("name", pa.binary())]
+    return pa.schema([*texts, ("listed_bytes", pa.int64()), ("listed_version", pa.string())])
 
 
-def _blocks(inputs: Iterable[str], folder: Path, options: WalkOptions, done: Any) -> Iterator[Any]:
+def _blocks(inputs: Iterable[str], folder: Path, choice: Choice, done: Any) -> Iterator[Any]:
+    """Tables of sources: pickled, with the names that records get, and their stamps."""
     found: Done = ray.get(done)
     rows: list[dict[str, Any]] = []
-    for source in sources(inputs, folder, options):
+    for name, source in _sources(inputs, folder, choice):
         size, version = stamp(source)
-        if key(source.name, size, version) in found:
+        if key(name, size, version) in found:
             continue
-        rows.append({"source": pickle.dumps(source), "listed_bytes": size, "listed_version": version})
+        row = {"source": pickle.dumps(source), "name": os.fsencode(name)}
+        rows.append({**row, "listed_bytes": size, "listed_version": version})
         if len(rows) == _ROWS:
             yield arrow().Table.from_pylist(rows, _schema())
             rows = []
     yield arrow().Table.from_pylist(rows, _schema())
 
 
-def sources(inputs: Iterable[str], folder: Path, options: WalkOptions) -> Iterator[Source]:
-    """Sources as `expand` gives them in a folder, which need not be the working directory.
+def _sources(inputs: Iterable[str], folder: Path, choice: Choice) -> Iterator[tuple[str, Source]]:
+    """Sources, with the names that the driver would give them. Archives are not entered.
 
-    Their names are those that the driver would give them; what is read is an absolute path.
+    Each archive counts as one input.
     """
-    for given in inputs:
-        if scheme_of(given) is not None:
-            yield from expand([given], options)
+    names: dict[str, str] = {}
+
+    def found() -> Iterator[Source]:
+        for given in inputs:
+            absolute = given if scheme_of(given) else str(folder / given)
+            names[absolute] = given
+            for source in expand([absolute], choice.walk, choice.fetch):
+                if source.kind == "archive" or is_new(source, choice.selection):
+                    yield replace(source, place=source.place if source.kind == "archive" else None)
+
+    selection = choice.selection
+    if selection.limit is not None or selection.sample is not None:
+        only = Selection(limit=selection.limit, sample=selection.sample, seed=selection.seed)
+        chosen = selected(found(), only, iter)
+    else:
+        chosen = found()
+    for source in chosen:
+        yield _as_given(source, names), source
+
+
+def _as_given(source: Source, names: dict[str, str]) -> str:
+    """The name of a source below the input that it was found under."""
+    for absolute, given in reversed(names.items()):
+        below = source.name.removeprefix(absolute)
+        if scheme_of(source.name) or (below == source.name and absolute):
             continue
-        absolute = str(folder / given)
+        if not below:
+            return given
         base = "" if str(Path(given)) == "." else str(Path(given)).rstrip("/") + "/"
-        for source in expand([absolute], options):
-            below = source.name.removeprefix(absolute).removeprefix("/")
-            name = f"{base}{below}" if below else given
-            yield replace(source, name=name, address=source.location)
+        return base + below.removeprefix("/")
+    return source.name
 
 
 def stamp(source: Source) -> tuple[int | None, str | None]:
     """The size of a source, and what changes with its content: its etag, or when it was modified."""
-    size, modified = source.size, source.modified
-    if source.kind == "file" and modified is None:
-        with contextlib.suppress(OSError, ValueError):  # reading it will say what is wrong
-            status = Path(source.location).stat()
-            size, modified = status.st_size, status.st_mtime
-    return size, None if modified is None else f"{modified:.6f}"
+    version = source.etag or (None if source.modified is None else f"{source.modified:.6f}")
+    return source.size, version

@@ -17,9 +17,8 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import AidetectError
-from ..inputs.filters import WalkOptions
 from .parts import Parts
-from .workers import Description, Scorer, Settings, decode, describe
+from .workers import Choice, Description, Scorer, Settings, decode, describe
 
 # Shares of a core, so that an actor and what feeds it fit on a machine of one core.
 _LISTING, _WRITING, _DECODING, _SCORING = 0.02, 0.02, 0.2, 0.75
@@ -98,7 +97,7 @@ def described(settings: Settings, cluster: Cluster, started: datetime, command: 
 
 def scan(
     inputs: Sequence[str],
-    options: WalkOptions,
+    choice: Choice,
     settings: Settings,
     description: Description,
     cluster: Cluster,
@@ -109,7 +108,7 @@ def scan(
 
     Args:
         inputs: paths and addresses.
-        options: which files of folders are taken.
+        choice: which of what is found there.
         settings: of the run.
         description: of the detector.
         cluster: where and how wide.
@@ -131,10 +130,10 @@ def scan(
     cores = int(ray.cluster_resources().get("CPU", 1))
     settings = replace(settings, threads=1)
     listing = ray.data.read_datasource(
-        Listing(inputs, options, keys), num_cpus=_LISTING, override_num_blocks=_PIECES * cores
+        Listing(inputs, choice, keys), num_cpus=_LISTING, override_num_blocks=_PIECES * cores
     )
     decoded = listing.map_batches(
-        functools.partial(decode, settings=settings, description=description, done=keys),
+        functools.partial(decode, settings=settings, description=description, choice=choice, done=keys),
         batch_size=None,
         num_cpus=_DECODING_FOR_GPU if cluster.gpus else _DECODING,
     )

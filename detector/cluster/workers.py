@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,11 @@ import numpy as np
 
 from ..errors import ModelError
 from ..images.views import ViewPlan
+from ..inputs.archives import entered, loaded
 from ..inputs.fetch import Fetcher, FetchOptions
+from ..inputs.filters import WalkOptions
+from ..inputs.selection import Selection, is_new
+from ..inputs.source import Source
 from ..models.thresholds import Thresholds
 from ..parquet import model_name, to_row
 from ..pending import Extras, Prepared
@@ -33,7 +38,6 @@ class Settings:
         device, precision, mode, batch_size: as for `Detector.load`.
         max_pixels, frames, strict: as for `Detector`.
         extras: what to report besides scores.
-        fetch: limits of downloads.
         accepted: by fingerprint of the pixels: reason and date of accepted findings.
         threads: of an actor's forward passes.
     """
@@ -47,9 +51,23 @@ class Settings:
     frames: int
     strict: bool
     extras: Extras = field(default_factory=Extras)
-    fetch: FetchOptions = field(default_factory=FetchOptions)
     accepted: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     threads: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which inputs are scored.
+
+    Attributes:
+        walk: which files of folders, buckets and archives are taken.
+        selection: which of these.
+        fetch: limits of downloads.
+    """
+
+    walk: WalkOptions
+    selection: Selection
+    fetch: FetchOptions
 
 
 @dataclass(frozen=True)
@@ -115,34 +133,60 @@ def describe(settings: Settings, started: datetime, command: str) -> Description
 
 
 def decode(
-    batch: Mapping[str, np.ndarray], settings: Settings, description: Description, done: Any
+    batch: Mapping[str, np.ndarray], settings: Settings, description: Description, choice: Choice, done: Any
 ) -> Iterator[dict[str, Any]]:
     """Read and decode sources, and cut their views. One picture is under way at a time.
 
     Args:
-        batch: a column ``source`` of pickled sources, with ``listed_bytes`` and ``listed_version``.
+        batch: rows of `listing.Listing`.
         settings: of the run.
         description: of the detector that will score them.
+        choice: which members of archives are taken.
         done: a reference to the `Done` keys of finished parts.
 
     Yields:
         One row a picture: what `Scorer` takes.
     """
-    with Fetcher(settings.fetch) as fetcher:
+    import ray
+
+    found: Done = ray.get(done)
+    with Fetcher(choice.fetch) as fetcher:
         preparer = Preparer(
             *(description.plan, description.thresholds, settings.max_pixels, settings.frames, fetcher),
             *(None, None, settings.extras),
             strict=settings.strict,
         )
-        for source, size, version in zip(
-            batch["source"], batch["listed_bytes"], batch["listed_version"], strict=True
-        ):
-            prepared = preparer.prepare(pickle.loads(source))
-            yield {
-                "prepared": [pickle.dumps(prepared, pickle.HIGHEST_PROTOCOL)],
-                "listed_bytes": [size],
-                "listed_version": [version],
-            }
+        columns = (batch[name] for name in ("source", "name", "listed_bytes", "listed_version"))
+        for data, raw, size, version in zip(*columns, strict=True):
+            source: Source = pickle.loads(data)
+            name = os.fsdecode(raw)
+            size, version = _listed(size), version or None
+            for one in _entered(source, choice, lambda path: key(path, size, version) in found, name):
+                prepared = preparer.prepare(one)
+                prepared.record.input = name + one.name.removeprefix(source.name)
+                yield {
+                    "prepared": [pickle.dumps(prepared, pickle.HIGHEST_PROTOCOL)],
+                    "listed_bytes": [size],
+                    "listed_version": [version],
+                }
+
+
+def _listed(size: Any) -> int | None:
+    """A size from a column of numbers, where those that are missing are NaN."""
+    return None if size is None or np.isnan(size) else int(size)
+
+
+def _entered(source: Source, choice: Choice, is_done: Callable[[str], bool], name: str) -> Iterator[Source]:
+    """A source, or the members of an archive that are not done, read as they are drawn."""
+    if source.kind != "archive":
+        yield source
+        return
+    with contextlib.closing(entered([source], choice.fetch)) as members:
+        yield from loaded(
+            member
+            for member in members
+            if is_new(member, choice.selection) and not is_done(name + member.name.removeprefix(source.name))
+        )
 
 
 class Scorer:

@@ -33,6 +33,7 @@ class Source:
         address: what is read, where the name is not it.
         size: in bytes, if a listing said it.
         modified: seconds since the epoch, if a listing said it.
+        etag: what changes with the content, if a store says it.
         place: the folder that it lies in, where its archive's members are to be chosen by the same rules.
         member: of an archive: the path of the only member that is meant.
         load: of a member: its bytes. It works until the next member is drawn, and raises `InputError`.
@@ -46,6 +47,7 @@ class Source:
     address: str | None = field(default=None, compare=False, repr=False)
     size: int | None = field(default=None, compare=False)
     modified: float | None = field(default=None, compare=False)
+    etag: str | None = field(default=None, compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
     member: str | None = None
     load: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import datetime
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ..errors import InputError
@@ -28,8 +30,9 @@ T = TypeVar("T")
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _DEEPEST = 100  # folders in one another
+_HEAD = 2**16
 _LONGEST = 200  # characters of a plug-in's message
-_EXTRA = frozenset("s3 s3a gs gcs abfs abfss az adl".split())
+_OBJECT_STORES = frozenset("s3 s3a gs gcs abfs abfss az".split())
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "timeModified", "created")
 # Another try gives the same.
 _FINAL = (
@@ -96,7 +99,7 @@ def open_store(address: str) -> tuple[AbstractFileSystem, str]:
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
-        hint = "pip install 'aidetect[cloud]'" if scheme in _EXTRA else str(error)
+        hint = "pip install 'aidetect[cloud]'" if scheme in _OBJECT_STORES else str(error)
         raise InputError("missing_extra", f"{scheme}:// needs a further package: {hint}") from None
     except ValueError:
         text = f"{scheme}:// is not supported; use a path, an http(s) URL, or an address that fsspec knows"
@@ -188,15 +191,19 @@ def read(address: str, limits: FetchOptions = LIMITS, size: int | None = None) -
     if size == 0:  # stores refuse ranges of nothing
         return b""
 
-    def once() -> bytes:
-        store, path = open_store(address)
-        with _Explained():
-            return bytes(store.cat_file(path, start=0, end=limits.max_bytes + 1))
-
-    data = _tried(once, limits)
+    data = _cut(address, limits.max_bytes + 1, limits)
     if len(data) > limits.max_bytes:
         raise too_large
     return data
+
+
+def read_head(address: str, limits: FetchOptions = LIMITS) -> bytes:
+    """The first 64 KiB of an object.
+
+    Raises:
+        InputError: as `read`.
+    """
+    return _cut(address, _HEAD, limits)
 
 
 def open_stream(address: str, limits: FetchOptions = LIMITS) -> BinaryIO:
@@ -213,6 +220,41 @@ def open_stream(address: str, limits: FetchOptions = LIMITS) -> BinaryIO:
             return cast(BinaryIO, store.open(path, "rb"))
 
     return _tried(once, limits)
+
+
+def write(address: str, path: Path) -> None:
+    """Write a file to an address. It appears there whole, or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    store, target = open_store(address)
+    with _Explained():
+        if scheme_of(address) in _OBJECT_STORES:  # an object appears when its upload is complete
+            store.put_file(str(path), target)
+            return
+        folder, _, name = target.rpartition("/")
+        part = f"{folder}/.aidetect-{secrets.token_hex(8)}.part" if folder else f".{name}.part"
+        try:
+            store.put_file(str(path), part)
+            store.mv(part, target)
+        finally:
+            if store.exists(part):
+                store.rm_file(part)
+
+
+def check_writable(address: str) -> None:
+    """Find out, without writing, what would make `write` fail.
+
+    Raises:
+        InputError: there is no such store or bucket, or it may not be used; or the address is a folder.
+    """
+    store, target = open_store(address)
+    if not target.strip("/") or address.endswith("/"):
+        raise InputError("not_a_file", "this is a folder; give the name of a file")
+    if scheme_of(address) in _OBJECT_STORES:
+        with _Explained():
+            store.info(target.strip("/").partition("/")[0])
 
 
 def check_allowed(address: str, limits: FetchOptions) -> None:
@@ -254,6 +296,18 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError):
             raise explained(error) from error
+
+
+def _cut(address: str, count: int, limits: FetchOptions) -> bytes:
+    """The first bytes of an object."""
+    check_allowed(address, limits)
+
+    def once() -> bytes:
+        store, path = open_store(address)
+        with _Explained():
+            return bytes(store.cat_file(path, start=0, end=count))
+
+    return _tried(once, limits)
 
 
 def _tried(once: Callable[[], T], limits: FetchOptions) -> T:

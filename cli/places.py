@@ -1,0 +1,202 @@
+"""Inputs and outputs that are more than files and folders: archives, object stores, long listings."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aidetect.detector.errors import InputError
+from aidetect.detector.inputs import archives, stores
+from aidetect.detector.inputs.ahead import Ahead
+from aidetect.detector.inputs.expand import expand
+from aidetect.detector.inputs.fetch import FetchOptions
+from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.selection import Selection, selected
+from aidetect.detector.inputs.source import Source, file_error
+
+from .common import CommandError, F
+
+_AGO = re.compile(r"(\d{1,6})([hdw])")
+_SECONDS = {"h": 3600, "d": 86400, "w": 604800}
+
+
+class _Date(click.ParamType[Any]):
+    name = "DATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, float):
+            return value
+        if ago := _AGO.fullmatch(value):
+            return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(
+                f"{value!r} is not a date like 2026-11-30 or 2026-11-30T18:00, nor 12h, 7d, 2w", param, ctx
+            )
+
+
+class OutputPath(click.Path):
+    """A path of a file or a folder, or an address that fsspec knows."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A `Path`, or an address as text."""
+        if isinstance(value, str) and stores.scheme_of(value):
+            return value
+        return super().convert(value, param, ctx)
+
+
+def place_options(command: F) -> F:
+    """Add ``--archives``, and what chooses from long listings."""
+    options = [
+        click.option(
+            "--archives/--no-archives",
+            default=False,
+            show_default=True,
+            help="In folders and buckets, enter archives and PDF files. Those that are named are always "
+            "entered.",
+        ),
+        click.option(
+            "--since",
+            type=_Date(),
+            metavar="DATE",
+            help="Leave out what was changed before a date (2026-11-30, 2026-11-30T18:00) or longer ago than "
+            "12h, 7d, 2w.",
+        ),
+        click.option(
+            "--newer-than",
+            type=click.Path(exists=True, path_type=Path),
+            metavar="FILE",
+            help="Leave out what was not changed after this file.",
+        ),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N images."),
+        click.option(
+            "--sample",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Take N images at random. All names are listed before the first image is scored.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of --sample."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class Inputs:
+    """The sources of a command, listed ahead of the scoring.
+
+    Args:
+        names: inputs as given.
+        walk: which files of folders, buckets and archives are taken.
+        selection: which of them are scored.
+        fetch: how addresses are read.
+    """
+
+    def __init__(
+        self, names: Iterable[str], walk: WalkOptions, selection: Selection, fetch: FetchOptions
+    ) -> None:
+        self.not_entered = 0  # archives that were left out
+
+        def left_out(name: str) -> None:
+            self.not_entered += 1
+
+        def enter(sources: Iterable[Source]) -> Iterator[Source]:
+            return archives.entered(sources, fetch, left_out)
+
+        found = enter(expand(names, walk, fetch, left_out))
+        self.ahead = Ahead(archives.loaded(selected(found, selection, enter)))
+
+    @property
+    def hint(self) -> str:
+        """What to say about archives that were left out; empty if there were none."""
+        if not self.not_entered:
+            return ""
+        what = (
+            "1 archive or PDF was" if self.not_entered == 1 else f"{self.not_entered} archives or PDFs were"
+        )
+        return f"{what} not entered (--archives enters them)"
+
+
+def selection(options: dict[str, Any]) -> Selection:
+    """What `place_options` say of the choice from long listings."""
+    newer: Path | None = options["newer_than"]
+    try:
+        time = None if newer is None else newer.stat().st_mtime
+    except OSError as error:
+        raise CommandError(f"--newer-than {newer}: {file_error(error)}") from None
+    return Selection(options["since"], time, options["limit"], options["sample"], options["seed"])
+
+
+def one_source(name: str, fetch: FetchOptions) -> Source:
+    """The only source that an input names.
+
+    Raises:
+        InputError: it cannot be used, or is a folder or an archive.
+    """
+    source = next(expand([name], WalkOptions(recursive=False), fetch), None)
+    if source is None or (source.kind in ("file", "remote") and not _is_named(name, source)):
+        raise InputError("not_a_file", "this is a folder; give one image, or use aidetect scan")
+    if source.kind == "archive":
+        if source.member is None:
+            text = "this is an archive; give one member as ARCHIVE!/MEMBER, or use aidetect scan"
+            raise InputError("not_a_file", text)
+        source = next(archives.loaded(archives.entered([source], fetch)))
+    if source.error is not None:
+        raise source.error
+    return source
+
+
+def _is_named(name: str, source: Source) -> bool:
+    return name in (source.location, f"file://{source.location}", f"local://{source.location}")
+
+
+@contextlib.contextmanager
+def published(output: Path | str | None) -> Iterator[Path | None]:
+    """A path to write to. What is given as an address is written there at the end, whole or not at all.
+
+    Raises:
+        CommandError: it cannot be written. The file is then kept, and the message says where.
+    """
+    if not isinstance(output, str):
+        yield output
+        return
+    check_writable(output)
+    folder = Path(tempfile.mkdtemp(prefix="aidetect-"))
+    path = folder / (output.rstrip("/").rpartition("/")[2] or "report")
+    kept = False
+    try:
+        yield path
+        if path.exists():
+            try:
+                stores.write(output, path)
+            except InputError as error:
+                kept = True
+                raise CommandError(f"cannot write {output}: {error}; the report is kept as {path}") from None
+    finally:
+        if not kept:
+            path.unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def check_writable(address: str) -> None:
+    """Find out before the long work what would stop it at its end.
+
+    Raises:
+        CommandError: there is no such store or bucket, or no permission to use it.
+    """
+    try:
+        stores.check_writable(address)
+    except InputError as error:
+        raise CommandError(f"cannot write {address}: {error}") from None
