@@ -133,6 +133,7 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
         options["actors"],
         options["gpus_per_actor"],
         options["part_images"],
+        options["dedupe"],
         bars,
     )
     settings = _settings(options)

@@ -6,7 +6,6 @@ process had under way, and writes the parts. Nothing here does any of this.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
@@ -40,6 +39,7 @@ class Cluster:
         actors: least and largest number of actors; ``None`` for one up to as many as fit now.
         gpus: GPUs of an actor; 0 for none.
         part_images: images in a part, at least.
+        dedupe: score pictures with equal pixels once.
         bars: show Ray's progress bars.
     """
 
@@ -47,6 +47,7 @@ class Cluster:
     actors: tuple[int, int] | None = None
     gpus: float = 0.0
     part_images: int = 1000
+    dedupe: bool = False
     bars: bool = False
 
 
@@ -132,11 +133,21 @@ def scan(
     listing = ray.data.read_datasource(
         Listing(inputs, choice, keys), num_cpus=_LISTING, override_num_blocks=_PIECES * cores
     )
-    decoded = listing.map_batches(
-        functools.partial(decode, settings=settings, description=description, choice=choice, done=keys),
-        batch_size=None,
-        num_cpus=_DECODING_FOR_GPU if cluster.gpus else _DECODING,
-    )
+    on_cores: dict[str, Any] = {
+        "batch_size": None,
+        "batch_format": "pyarrow",
+        "num_cpus": _DECODING_FOR_GPU if cluster.gpus else _DECODING,
+    }
+    known = {"settings": settings, "description": description, "choice": choice}
+    if cluster.dedupe:
+        from .dedupe import PICTURE, decode_groups, grouped, look
+
+        looked = listing.map_batches(look, fn_kwargs={**known, "done": keys}, **on_cores)
+        groups = looked.groupby(PICTURE, num_partitions=_PIECES * cores)
+        pictures = groups.map_groups(grouped, batch_format="pyarrow").materialize()
+        decoded = pictures.map_batches(decode_groups, fn_kwargs=known, **on_cores)
+    else:
+        decoded = listing.map_batches(decode, fn_kwargs={**known, "done": keys}, **on_cores)
     least, most = cluster.actors or (1, _fitting(cluster))
     scored = decoded.map_batches(
         Scorer,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..errors import ModelError
 from ..images.views import ViewPlan
@@ -20,10 +19,10 @@ from ..inputs.filters import WalkOptions
 from ..inputs.selection import Selection, is_new
 from ..inputs.source import Source
 from ..models.thresholds import Thresholds
-from ..parquet import model_name, to_row
+from ..parquet import arrow, model_name, to_row
 from ..pending import Extras, Prepared
 from ..prepare import Preparer
-from .parts import part_schema
+from .parts import Done, key, part_schema
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -87,6 +86,15 @@ class Description:
     thresholds: Thresholds
 
 
+@dataclass
+class Item:
+    """A picture on its way from a task to an actor, with what the listing said of its input."""
+
+    prepared: Prepared
+    listed_bytes: int | None
+    listed_version: str | None
+
+
 def load(settings: Settings) -> Detector:
     """Load the detector in a worker. All hashes are checked.
 
@@ -133,59 +141,79 @@ def describe(settings: Settings, started: datetime, command: str) -> Description
 
 
 def decode(
-    batch: Mapping[str, np.ndarray], settings: Settings, description: Description, choice: Choice, done: Any
-) -> Iterator[dict[str, Any]]:
+    table: Any, settings: Settings, description: Description, choice: Choice, done: Any
+) -> Iterator[Any]:
     """Read and decode sources, and cut their views. One picture is under way at a time.
 
     Args:
-        batch: rows of `listing.Listing`.
+        table: an Arrow table of rows of `listing.Listing`.
         settings: of the run.
         description: of the detector that will score them.
         choice: which members of archives are taken.
         done: a reference to the `Done` keys of finished parts.
 
     Yields:
-        One row a picture: what `Scorer` takes.
+        A table of one row for each picture: what `Scorer` takes.
+    """
+    with preparer_for(settings, description, choice) as preparer:
+        for item, _ in prepared_rows(table, preparer, choice, done):
+            yield group_table([item])
+
+
+def prepared_rows(table: Any, preparer: Preparer, choice: Choice, done: Any) -> Iterator[tuple[Item, Source]]:
+    """The pictures of a table of rows of `listing.Listing`, each with what it was read from.
+
+    Args:
+        table, choice, done: as for `decode`.
+        preparer: reads and decodes.
     """
     import ray
 
-    found: Done = ray.get(done)
+    finished: Done = ray.get(done)
+    for row in table.to_pylist():
+        source: Source = pickle.loads(row["source"])
+        for one in _entered(source, choice, functools.partial(_is_done, row, finished)):
+            prepared = preparer.prepare(one)
+            prepared.record.input = _name(row, one.name)
+            yield Item(prepared, row["listed_bytes"], row["listed_version"]), one
+
+
+def group_table(items: Sequence[Item]) -> Any:
+    """Items as a table of one row. All but the first may lack views, if their pixels are the same."""
+    pa = arrow()
+    data = pickle.dumps(list(items), pickle.HIGHEST_PROTOCOL)
+    return pa.table({"items": pa.array([data], pa.large_binary())})
+
+
+@contextlib.contextmanager
+def preparer_for(settings: Settings, description: Description, choice: Choice) -> Iterator[Preparer]:
+    """What reads and decodes for a run."""
     with Fetcher(choice.fetch) as fetcher:
-        preparer = Preparer(
+        yield Preparer(
             *(description.plan, description.thresholds, settings.max_pixels, settings.frames, fetcher),
             *(None, None, settings.extras),
             strict=settings.strict,
         )
-        columns = (batch[name] for name in ("source", "name", "listed_bytes", "listed_version"))
-        for data, raw, size, version in zip(*columns, strict=True):
-            source: Source = pickle.loads(data)
-            name = os.fsdecode(raw)
-            size, version = _listed(size), version or None
-            for one in _entered(source, choice, lambda path: key(path, size, version) in found, name):
-                prepared = preparer.prepare(one)
-                prepared.record.input = name + one.name.removeprefix(source.name)
-                yield {
-                    "prepared": [pickle.dumps(prepared, pickle.HIGHEST_PROTOCOL)],
-                    "listed_bytes": [size],
-                    "listed_version": [version],
-                }
 
 
-def _listed(size: Any) -> int | None:
-    """A size from a column of numbers, where those that are missing are NaN."""
-    return None if size is None or np.isnan(size) else int(size)
+def _name(row: Mapping[str, Any], name: str) -> str:
+    """The name that a source of a row, or a member of it, has in its record."""
+    source: Source = pickle.loads(row["source"])
+    return os.fsdecode(row["name"]) + name.removeprefix(source.name)
 
 
-def _entered(source: Source, choice: Choice, is_done: Callable[[str], bool], name: str) -> Iterator[Source]:
+def _is_done(row: Mapping[str, Any], done: Done, member: Source) -> bool:
+    return key(_name(row, member.name), row["listed_bytes"], row["listed_version"]) in done
+
+
+def _entered(source: Source, choice: Choice, is_done: Callable[[Source], bool]) -> Iterator[Source]:
     """A source, or the members of an archive that are not done, read as they are drawn."""
     if source.kind != "archive":
         yield source
         return
     with contextlib.closing(entered([source], choice.fetch)) as members:
         yield from loaded(
-            member
-            for member in members
-            if is_new(member, choice.selection) and not is_done(name + member.name.removeprefix(source.name))
+            member for member in members if is_new(member, choice.selection) and not is_done(member)
         )
 
 
@@ -212,14 +240,13 @@ class Scorer:
 
     def __call__(self, table: Any) -> Any:
         """A table of what `decode` gave, as a table of records."""
-        prepared: list[Prepared] = [pickle.loads(data) for data in table["prepared"].to_pylist()]
-        records = self._detector.score_prepared(prepared)
+        items: list[Item] = [item for data in table["items"].to_pylist() for item in pickle.loads(data)]
+        records = self._detector.score_prepared(item.prepared for item in items)
         rows = []
-        for record, listed in zip(
-            records, table.select(["listed_bytes", "listed_version"]).to_pylist(), strict=True
-        ):
+        for item, record in zip(items, records, strict=True):
             entry = self._settings.accepted.get(record.fingerprint or "")
             if entry is not None:
                 record.accepted = dict(entry)
+            listed = {"listed_bytes": item.listed_bytes, "listed_version": item.listed_version}
             rows.append(to_row(record, self._model) | listed)
         return type(table).from_pylist(rows, part_schema())
