@@ -39,9 +39,8 @@ class _Date(click.ParamType[Any]):
         try:
             return datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError):
-            self.fail(
-                f"{value!r} is not a date like 2026-11-30 or 2026-11-30T18:00, nor 12h, 7d, 2w", param, ctx
-            )
+            examples = "2026-11-30, 2026-11-30T18:00, 12h, 7d or 2w"
+            self.fail(f"{value!r} is no date or age such as {examples}", param, ctx)
 
 
 class OutputPath(click.Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
 import threading
@@ -129,6 +130,7 @@ class _Block:
         from py7zr.io import MemIO
 
         open_: list[_Sink] = []
+        budget = self._budget
 
         def finished() -> None:
             if open_:
@@ -137,8 +139,8 @@ class _Block:
                 self._hand(sink.number, large if sink.data is None else sink.data.getvalue())
 
         class Factory:
-            def create(_, filename: str) -> _Sink:
-                open_.append(sink := _Sink(int(filename), self._budget, finished))
+            def create(self, filename: str) -> _Sink:
+                open_.append(sink := _Sink(int(filename), budget, finished))
                 return sink
 
         worker = self._archive.worker
@@ -157,10 +159,8 @@ class _Block:
             self._last(damaged("this member is damaged, or comes after a damaged one"))
 
     def _last(self, error: InputError) -> None:
-        try:
+        with contextlib.suppress(_StoppedError):
             self._hand(_END, error)
-        except _StoppedError:
-            pass
 
     def _hand(self, number: int, data: bytes | InputError) -> None:
         while not self._stop.is_set():
