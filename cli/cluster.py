@@ -123,7 +123,7 @@ def scan_on_ray(names: list[str], fetch: FetchOptions, options: dict[str, Any]) 
 
 def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, Any]) -> ExitCode:
     from aidetect.detector.cluster import run
-    from aidetect.detector.cluster.parts import open_parts
+    from aidetect.detector.cluster.parts import Parts
     from aidetect.detector.cluster.workers import Choice
 
     started, clock = datetime.now(UTC), time.monotonic()
@@ -138,7 +138,7 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
     )
     settings = _settings(options)
     choice = Choice(walk_options(options), selection(options), fetch)
-    parts = open_parts(output)
+    parts = Parts(output)
     with run.connected(cluster):
         description = run.described(settings, cluster, started, shlex.join(["aidetect", *sys.argv[1:]]))
         asked_for = {"stability": settings.extras.stability, "evidence": settings.extras.evidence}

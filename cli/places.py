@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -178,15 +179,16 @@ def published(output: Path | str | None) -> Iterator[Path | None]:
     try:
         yield path
         if path.exists():
+            base = output.rpartition("/")[0]
             try:
-                stores.write(output, path)
+                for file in sorted(folder.iterdir(), key=lambda file: file == path):  # further pages first
+                    stores.write(f"{base}/{file.name}", file)
             except InputError as error:
                 kept = True
                 raise CommandError(f"cannot write {output}: {error}; the report is kept as {path}") from None
     finally:
         if not kept:
-            path.unlink(missing_ok=True)
-            folder.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_writable(address: str) -> None:

@@ -14,6 +14,7 @@ from ..common import CONTEXT, CommandError, ExitCode, ends_quietly, errors_for_p
 from ..files import finish
 from ..formats.sums import KEYS, Sums, sum_format
 from ..formats.writers import FORMATS, SORTS, open_output, output_format
+from ..places import OutputPath, published
 from ..tally import FailOn, Tally
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     "reports",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, path_type=Path),
     metavar="REPORT|FOLDER...",
 )
 @click.option(
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(),
+    metavar="PATH",
     help="Write to this file. It appears only when complete.",
 )
 @click.option(
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
-def report(reports: tuple[Path, ...], **options: Any) -> None:
+def report(reports: tuple[str, ...], **options: Any) -> None:
     """Write stored reports in another format, or sum them up. No image is read or scored again.
 
     A report is what `aidetect scan` wrote as JSON, JSON Lines or Parquet, or a folder of Parquet files, such
@@ -105,25 +106,28 @@ def report(reports: tuple[Path, ...], **options: Any) -> None:
     finish(code)
 
 
-def _run(paths: tuple[Path, ...], options: dict[str, Any]) -> ExitCode:
+def _run(names: tuple[str, ...], options: dict[str, Any]) -> ExitCode:
     from aidetect.detector.audit.stored import open_report
 
-    stored = [open_report(path) for path in paths]
+    stored = [open_report(name) for name in names]
     if not options["by"]:
-        _same_model(paths, stored)
+        _same_model(names, stored)
     tally = Tally(options["fail_on"], Counter())
-    output = options["output"]
+    output: Path | str | None = options["output"]
+    if isinstance(output, Path) and output.is_dir():
+        raise CommandError(f"cannot write {output}: this is a folder")
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(progress_bar(None, options["quiet"]))
         records = _selected(stored, options, tally, bar)
+        path = stack.enter_context(published(output))
         if options["by"]:
             sums = Sums(options["by"])
             for started, record in records:
                 sums.add(record, started)
-            sums.write(sum_format(options["format_"], output), output)
+            sums.write(sum_format(options["format_"], output), path)
         else:
             format_ = output_format(options["format_"], output)
-            writer = stack.enter_context(open_output(format_, output, options["sort"]))
+            writer = stack.enter_context(open_output(format_, path, options["sort"]))
             writer.begin(stored[0].head)
             for _, record in records:
                 writer.add(record)
@@ -134,14 +138,14 @@ def _run(paths: tuple[Path, ...], options: dict[str, Any]) -> ExitCode:
     return ExitCode.FINDINGS if tally.findings else ExitCode.OK
 
 
-def _same_model(paths: tuple[Path, ...], stored: list[Stored]) -> None:
+def _same_model(names: tuple[str, ...], stored: list[Stored]) -> None:
     def model(one: Stored) -> tuple[str, str]:
         return one.head["model"]["card_sha256"], one.head["model"]["views"]
 
-    for path, one in zip(paths, stored, strict=True):
+    for name, one in zip(names, stored, strict=True):
         if model(one) != model(stored[0]):
             raise CommandError(
-                f"{path} and {paths[0]} are of different models or views, and a report states one; write "
+                f"{name} and {names[0]} are of different models or views, and a report states one; write "
                 "them apart, or sum them up with --by"
             )
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 from aidetect.detector.record import Record, printable
 
 from ..common import CommandError, atomic_file, utf8_output, visible
-from .writers import SUFFIXES, no_formula
+from .writers import no_formula, output_format
 
 KEYS = ("folder", "verdict", "generator", "day")
 SUM_FORMATS = ("table", "csv", "json")
@@ -21,13 +21,13 @@ COLUMNS = ("images", "ai", "uncertain", "real", "errors")
 NO_GENERATOR = "none"
 
 
-def sum_format(named: str | None, path: Path | None) -> str:
+def sum_format(named: str | None, path: Path | str | None) -> str:
     """The format for sums that ``--format`` or the suffix of ``-o`` names.
 
     Raises:
         CommandError: sums are not written in it.
     """
-    format_ = named or (SUFFIXES.get(path.suffix.lower(), "table") if path else "table")
+    format_ = output_format(named, path)
     if format_ not in SUM_FORMATS:
         raise CommandError(f"--by writes {', '.join(SUM_FORMATS)}, not {format_}")
     return format_

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from ..errors import AidetectError
+from ..inputs.redact import redacted
+from ..inputs.source import file_error
+from ..inputs.stores import open_store, scheme_of
 from ..parquet import HEAD, INTERRUPTED, read_metadata, read_rows
 from ..record import SCHEMA, Record
 from ..versions import tool
@@ -40,29 +43,86 @@ class Stored:
     records: Iterator[Record]
 
 
-def open_report(path: Path) -> Stored:
+@dataclass(frozen=True)
+class StoredFile:
+    """A file or a folder, local or in a store.
+
+    Attributes:
+        store: its fsspec file system.
+        path: its path there.
+        name: what it is called in messages.
+    """
+
+    store: Any
+    path: str
+    name: str
+
+    @classmethod
+    def at(cls, name: str) -> StoredFile:
+        """The one with this path or address.
+
+        Raises:
+            InputError: its store cannot be used.
+        """
+        if scheme_of(name) is not None:
+            store, path = open_store(name)
+            return cls(store, path.rstrip("/"), redacted(name).rstrip("/"))
+        from fsspec.implementations.local import LocalFileSystem
+
+        return cls(LocalFileSystem(), str(Path.cwd() / name), name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __truediv__(self, child: str) -> StoredFile:
+        return StoredFile(self.store, f"{self.path}/{child}", f"{self.name}/{child}")
+
+    def open(self) -> BinaryIO:
+        """Its bytes as a stream that can seek.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cast(BinaryIO, self.store.open(self.path, "rb"))
+
+    def parts(self) -> list[StoredFile]:
+        """The Parquet files of a folder, sorted by name; none if there is no such folder."""
+        self.store.invalidate_cache()
+        try:
+            found = self.store.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        names = sorted(path.rpartition("/")[2] for path in found)
+        return [self / name for name in names if name.endswith(".parquet")]
+
+
+def open_report(name: str) -> Stored:
     """Open a stored report, whatever its suffix.
+
+    Args:
+        name: a path or an address.
 
     Raises:
         AidetectError: it cannot be read, or is no report.
     """
+    place = StoredFile.at(name)
     try:
-        if path.is_dir():
-            return _folder(path)
-        with path.open("rb") as stream:
+        if place.store.isdir(place.path):
+            return _folder(place)
+        with place.open() as stream:
             start = stream.read(4)
         if start == _PARQUET:
-            return _parquet(path)
-        return _json_lines(path) if _is_lines(path) else _json(path)
+            return _parquet(place)
+        return _json_lines(place) if _is_lines(place) else _json(place)
     except OSError as error:
-        raise AidetectError(f"cannot read {path}: {error.strerror or error}") from None
+        raise AidetectError(f"cannot read {place}: {file_error(error)}") from None
 
 
-def _damaged(path: Path, where: str, error: Exception) -> AidetectError:
-    return AidetectError(f"{path} is no report of this version, or is damaged{where}: {error!r}")
+def _damaged(place: StoredFile, where: str, error: Exception) -> AidetectError:
+    return AidetectError(f"{place} is no report of this version, or is damaged{where}: {error!r}")
 
 
-def _records(path: Path, data: Iterator[Any]) -> Iterator[Record]:
+def _records(place: StoredFile, data: Iterator[Any]) -> Iterator[Record]:
     """Records from JSON data that are made one by one, and may be damaged."""
     good = 0
     try:
@@ -72,7 +132,7 @@ def _records(path: Path, data: Iterator[Any]) -> Iterator[Record]:
             good += 1
             yield record
     except (KeyError, TypeError, AttributeError, ValueError, OSError, RecursionError) as error:
-        raise _damaged(path, f" at record {good + 1}", error) from None
+        raise _damaged(place, f" at record {good + 1}", error) from None
 
 
 _TEXT, _WHOLE, _NUMBER = (str,), (int,), (int, float)
@@ -138,7 +198,7 @@ def _members(data: Any, **kinds: tuple[type, ...]) -> None:
         _expect(data[name], kind)
 
 
-def _checked(path: Path, head: Any) -> dict[str, Any]:
+def _checked(place: StoredFile, head: Any) -> dict[str, Any]:
     """A head that has what the formats need."""
     try:
         if head["schema"] != SCHEMA:
@@ -149,33 +209,33 @@ def _checked(path: Path, head: Any) -> dict[str, Any]:
         model["error_rates"].get("recall"), head["device"]["name"], head["libraries"].items()
         found: dict[str, Any] = head
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise _damaged(path, " in its head", error) from None
+        raise _damaged(place, " in its head", error) from None
     return found
 
 
-def _json(path: Path) -> Stored:
+def _json(place: StoredFile) -> Stored:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_text(place))
         records = data.pop("records")
         head = {name: value for name, value in data.items() if name not in ("counts", "interrupted")}
         interrupted = bool(data["interrupted"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(path, "", error) from None
-    return Stored(_checked(path, head), interrupted, _records(path, iter(records)))
+        raise _damaged(place, "", error) from None
+    return Stored(_checked(place, head), interrupted, _records(place, iter(records)))
 
 
-def _is_lines(path: Path) -> bool:
+def _is_lines(place: StoredFile) -> bool:
     """Whether the first line is a whole record."""
-    with path.open("rb") as stream:
+    with place.open() as stream:
         try:
             return "input" in json.loads(stream.readline())
         except (ValueError, TypeError, RecursionError):
             return False
 
 
-def _json_lines(path: Path) -> Stored:
+def _json_lines(place: StoredFile) -> Stored:
     def lines() -> Iterator[Any]:
-        with path.open(encoding="utf-8") as stream:
+        with place.open() as stream:
             yield from (json.loads(line) for line in stream if line.strip())
 
     try:
@@ -190,8 +250,10 @@ def _json_lines(path: Path) -> Stored:
             "error_rates": {},
         }
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise _damaged(path, "", error) from None
-    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        raise _damaged(place, "", error) from None
+    changed = place.store.modified(place.path)
+    if changed.tzinfo is None:
+        changed = changed.replace(tzinfo=UTC)
     head = {
         "schema": SCHEMA,
         "tool": tool(),
@@ -199,58 +261,61 @@ def _json_lines(path: Path) -> Stored:
         "libraries": {},
         "device": {"name": None, "dtype": "unknown", "why": "JSON Lines does not state it"},
         "command": None,
-        "started": changed.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "started": changed.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "note": NOTE,
     }
-    return Stored(_checked(path, head), False, _records(path, lines()))
+    return Stored(_checked(place, head), False, _records(place, lines()))
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    with path.open("rb") as stream:
+def _rows(place: StoredFile) -> Iterator[Any]:
+    with place.open() as stream:
         yield from read_rows(stream)
 
 
-def _metadata(path: Path) -> dict[bytes, bytes]:
+def _metadata(place: StoredFile) -> dict[bytes, bytes]:
     try:
-        with path.open("rb") as stream:
+        with place.open() as stream:
             return read_metadata(stream)
     except ValueError as error:
-        raise _damaged(path, "", error) from None
+        raise _damaged(place, "", error) from None
 
 
-def _head_of(path: Path, metadata: dict[bytes, bytes]) -> dict[str, Any]:
+def _head_of(place: StoredFile, metadata: dict[bytes, bytes]) -> dict[str, Any]:
     try:
-        return _checked(path, json.loads(metadata[HEAD]))
+        return _checked(place, json.loads(metadata[HEAD]))
     except (KeyError, ValueError) as error:
-        raise _damaged(path, " in its metadata", error) from None
+        raise _damaged(place, " in its metadata", error) from None
 
 
-def _parquet(path: Path) -> Stored:
-    metadata = _metadata(path)
+def _parquet(place: StoredFile) -> Stored:
+    metadata = _metadata(place)
     interrupted = metadata.get(INTERRUPTED, b"true") != b"false"
-    records = _records(path, _rows(path))
-    return Stored(_head_of(path, metadata), interrupted, records)
+    records = _records(place, _rows(place))
+    return Stored(_head_of(place, metadata), interrupted, records)
 
 
-def _folder(path: Path) -> Stored:
-    parts = sorted(path.glob("*.parquet"))
-    head_file = path / HEAD_FILE
-    if head_file.exists():
-        try:
-            head = _checked(head_file, json.loads(head_file.read_text(encoding="utf-8")))
-            head.pop("run", None)  # for whoever continues the run
-        except ValueError as error:
-            raise _damaged(head_file, "", error) from None
-        interrupted = not (path / SUCCESS_FILE).exists()
-    elif parts:
+def _folder(place: StoredFile) -> Stored:
+    parts = place.parts()
+    try:
+        head = _checked(place, json.loads(_text(place / HEAD_FILE)))
+        head.pop("run", None)  # for whoever continues the run
+        interrupted = not place.store.exists((place / SUCCESS_FILE).path)
+    except FileNotFoundError:
+        if not parts:
+            raise AidetectError(f"{place} has no Parquet files") from None
         metadata = [_metadata(part) for part in parts]
         head = _head_of(parts[0], metadata[0])
         interrupted = any(found.get(INTERRUPTED, b"true") != b"false" for found in metadata)
-    else:
-        raise AidetectError(f"{path} has no Parquet files")
+    except ValueError as error:
+        raise _damaged(place / HEAD_FILE, "", error) from None
 
     def records() -> Iterator[Record]:
         for part in parts:
             yield from _records(part, _rows(part))
 
     return Stored(head, interrupted, records())
+
+
+def _text(place: StoredFile) -> str:
+    with place.open() as stream:
+        return stream.read().decode()

@@ -13,15 +13,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE
+from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE, StoredFile
 from ..errors import AidetectError
-from ..inputs.redact import redacted
-from ..inputs.stores import open_store, scheme_of
 from ..parquet import arrow, schema
 
 # Parts that are opened at the same time.
@@ -58,33 +55,21 @@ class Done:
         return at < len(self._keys) and self._keys[at] == np.bytes_(one)
 
 
-def open_parts(name: str) -> Parts:
-    """The folder with this path or address.
-
-    Raises:
-        InputError: its store cannot be used.
-    """
-    if scheme_of(name) is None:
-        name = str(Path.cwd() / name)
-        from fsspec.implementations.local import LocalFileSystem
-
-        return Parts(LocalFileSystem(), name, name)
-    return Parts(*open_store(name), redacted(name))
-
-
 class Parts:
     """The folder.
 
     Args:
-        store: an fsspec file system.
-        path: the folder's path in it.
-        name: the folder as it was given, for messages.
+        name: its path or address.
+
+    Raises:
+        InputError: its store cannot be used.
     """
 
-    def __init__(self, store: Any, path: str, name: str) -> None:
-        self.store = store
-        self.path = path.rstrip("/")
-        self._name = name
+    def __init__(self, name: str) -> None:
+        self._folder = StoredFile.at(name)
+        self._name = self._folder.name
+        self.path = self._folder.path
+        self._store = self._folder.store
 
     def begin(self, head: dict[str, Any], run: dict[str, Any], resume: bool) -> Done:
         """Write the head; when resuming, keep the one that is there, and find what is done.
@@ -99,11 +84,10 @@ class Parts:
         Raises:
             AidetectError: there are parts already, or they are of another model or other options.
         """
-        self.store.makedirs(self.path, exist_ok=True)
-        self.store.invalidate_cache()
+        self._store.makedirs(self.path, exist_ok=True)
         before = self._read(HEAD_FILE)
         if before is None:
-            if self.names():
+            if self._folder.parts():
                 raise AidetectError(f"{self._name} holds other Parquet files; give another folder")
             self._write(HEAD_FILE, json.dumps({**head, RUN: run}, indent=2))
             return Done()
@@ -121,18 +105,9 @@ class Parts:
                 f"{self._name} holds a run with another model, number format or other options; repeat them, "
                 "or give another folder"
             )
-        if self.store.exists(f"{self.path}/{SUCCESS_FILE}"):
-            self.store.rm_file(f"{self.path}/{SUCCESS_FILE}")
+        if self._store.exists(f"{self.path}/{SUCCESS_FILE}"):
+            self._store.rm_file(f"{self.path}/{SUCCESS_FILE}")
         return Done(found for keys in self._each(self._keys) for found in keys)
-
-    def names(self) -> list[str]:
-        """Paths of the parts, sorted."""
-        self.store.invalidate_cache()
-        try:
-            found = self.store.ls(self.path, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(path for path in found if path.endswith(".parquet"))
 
     def finish(self, fail_on: str | float | None, head: dict[str, Any]) -> tuple[Counter[str], int]:
         """Count what all parts hold, and write the manifest.
@@ -147,7 +122,7 @@ class Parts:
         totals: Counter[str] = Counter()
         findings = 0
         parts = []
-        for name, counts, found in self._each(lambda path: self._count(path, fail_on)):
+        for name, counts, found in self._each(lambda part: self._count(part, fail_on)):
             totals.update(counts)
             findings += found
             parts.append({"name": name, "images": counts["images"]})
@@ -159,11 +134,11 @@ class Parts:
 
     def written(self, seen: dict[str, int]) -> int:
         """How many images the finished parts hold. ``seen`` remembers the parts that were counted."""
-        for path in self.names():
-            if path not in seen:
+        for path in self._folder.parts():
+            if path.name not in seen:
                 try:
-                    with self.store.open(path, "rb") as stream:
-                        seen[path] = arrow().parquet.ParquetFile(stream).metadata.num_rows
+                    with path.open() as stream:
+                        seen[path.name] = arrow().parquet.ParquetFile(stream).metadata.num_rows
                 except (OSError, ValueError):  # not finished yet
                     continue
         return sum(seen.values())
@@ -173,20 +148,20 @@ class Parts:
         from pyarrow.fs import FSSpecHandler, PyFileSystem
 
         arrow()
-        return PyFileSystem(FSSpecHandler(self.store))
+        return PyFileSystem(FSSpecHandler(self._store))
 
     def _each(self, function: Any) -> Iterator[Any]:
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            yield from threads.map(function, self.names())
+            yield from threads.map(function, self._folder.parts())
 
-    def _keys(self, path: str) -> list[bytes]:
+    def _keys(self, part: StoredFile) -> list[bytes]:
         """Keys of the inputs in a part. A part that was not finished is removed and has none."""
         columns = ["input", "input_base64", "listed_bytes", "listed_version"]
         try:
-            with self.store.open(path, "rb") as stream:
+            with part.open() as stream:
                 rows = arrow().parquet.read_table(stream, columns=columns).to_pylist()
         except ValueError:  # pyarrow's error for a file without its end
-            self.store.rm_file(path)
+            self._store.rm_file(part.path)
             return []
         keys = []
         for row in rows:
@@ -195,33 +170,33 @@ class Parts:
             keys.append(key(name, row["listed_bytes"], row["listed_version"]))
         return keys
 
-    def _count(self, path: str, fail_on: str | float | None) -> tuple[str, Counter[str], int]:
+    def _count(self, part: StoredFile, fail_on: str | float | None) -> tuple[str, Counter[str], int]:
         import pyarrow.compute as pc
 
         columns = ["status", "verdict", "probability", "accepted"]
-        with self.store.open(path, "rb") as stream:
+        with part.open() as stream:
             table = arrow().parquet.read_table(stream, columns=columns)
         counts: Counter[str] = Counter(images=table.num_rows)
         for entry in pc.value_counts(table["verdict"]).to_pylist():
             counts[entry["values"] or "errors"] += entry["counts"]
         counts["accepted"] = table.num_rows - table["accepted"].null_count
         if fail_on is None:
-            return path.rpartition("/")[2], counts, 0
+            return part.path.rpartition("/")[2], counts, 0
         if isinstance(fail_on, float):
             reached = pc.greater_equal(table["probability"], fail_on)
         else:
             verdicts = ["ai"] if fail_on == "ai" else ["ai", "uncertain"]
             reached = pc.is_in(table["verdict"], value_set=arrow().array(verdicts))
         found = pc.and_(pc.fill_null(reached, False), pc.is_null(table["accepted"]))
-        return path.rpartition("/")[2], counts, int(pc.sum(found).as_py() or 0)
+        return part.path.rpartition("/")[2], counts, int(pc.sum(found).as_py() or 0)
 
     def _read(self, name: str) -> Any:
         try:
-            return json.loads(self.store.cat_file(f"{self.path}/{name}"))
+            return json.loads(self._store.cat_file(f"{self.path}/{name}"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise AidetectError(f"{self._name}/{name} is damaged: {error}") from None
 
     def _write(self, name: str, text: str) -> None:
-        self.store.pipe_file(f"{self.path}/{name}", text.encode())
+        self._store.pipe_file(f"{self.path}/{name}", text.encode())

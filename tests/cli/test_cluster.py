@@ -5,12 +5,12 @@ Starting Ray takes several seconds, so all tests share one cluster.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,13 +20,21 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from bucket import s3_server
 from conftest import encode, noise, shapes, wait_until
 
 ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def store() -> Iterator[Any]:
+    """s3fs for a server on loopback, which the nodes of the cluster know, too."""
+    with s3_server() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cluster(store: Any) -> Iterator[str]:
     """The address of a cluster of two nodes on this machine."""
     from ray.cluster_utils import Cluster
 
@@ -175,18 +183,6 @@ def test_a_killed_command_is_continued(run: Runs, many: set[str], tmp_path: Path
     assert inputs(out) == Counter(many) + Counter(["many/new.png", "many/000.png"])
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an S3 server on loopback. It runs in a process, so that the nodes can reach it."""
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        address = next(found[1] for line in process.stderr if (found := re.search(r"on (http://\S+)", line)))
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield address
-        process.kill()
-
-
 def test_dedupe_scores_equal_pixels_once(run: Runs, pictures: Path, tmp_path: Path) -> None:
     spread = run("in", "--archives", "--dedupe", "--evidence", "-o", "out")
     local = run("in", "--archives", "--evidence", "-o", "local.parquet", "--no-cache", engine="local")
@@ -201,8 +197,8 @@ def test_dedupe_scores_equal_pixels_once(run: Runs, pictures: Path, tmp_path: Pa
     assert by_pixels.most_common(1)[0][1] == 2
 
 
-def test_buckets_are_read_and_written(tiny_model_folder: Path, s3_cluster: Any, tmp_path: Path) -> None:
-    run, store = s3_cluster
+def test_buckets_are_read_and_written(run: Runs, store: Any) -> None:
+    store.mkdir("bucket")
     for number in range(6):
         store.pipe(f"bucket/in/{number}.png", encode(noise(60, 40, number)))
     first = run("s3://bucket/in", "-o", "s3://bucket/out/")

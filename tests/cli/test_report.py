@@ -389,7 +389,7 @@ def test_an_empty_report_says_so(tmp_path: Path) -> None:
 def test_lines_are_not_kept_in_memory(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "x.jsonl", [scored(f"{i}.png") for i in range(5)])
     path.write_text(path.read_text() + "damaged")
-    records = open_report(path).records
+    records = open_report(str(path)).records
     assert [next(records).input for _ in range(5)][-1] == "4.png"
     with pytest.raises(AidetectError, match="at record 6"):
         next(records)
