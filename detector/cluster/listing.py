@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def _schema() -> Any:
     return pa.schema([*texts, ("listed_bytes", pa.int64()), ("listed_version", pa.string())])
 
 
-def _blocks(inputs: Iterable[str], folder: Path, choice: Choice, done: Any) -> Iterator[Any]:
+def _blocks(inputs: Sequence[str], folder: Path, choice: Choice, done: Any) -> Iterator[Any]:
     """Tables of sources: pickled, with the names that records get, and their stamps."""
     found: Done = ray.get(done)
     rows: list[dict[str, Any]] = []
@@ -83,42 +83,34 @@ def _blocks(inputs: Iterable[str], folder: Path, choice: Choice, done: Any) -> I
     yield arrow().Table.from_pylist(rows, _schema())
 
 
-def _sources(inputs: Iterable[str], folder: Path, choice: Choice) -> Iterator[tuple[str, Source]]:
+def _sources(inputs: Sequence[str], folder: Path, choice: Choice) -> Iterator[tuple[str, Source]]:
     """Sources, with the names that the driver would give them. Archives are not entered.
 
     Each archive counts as one input.
     """
-    names: dict[str, str] = {}
+    absolute = [given if scheme_of(given) else str(folder / given) for given in inputs]
 
     def found() -> Iterator[Source]:
-        for given in inputs:
-            absolute = given if scheme_of(given) else str(folder / given)
-            names[absolute] = given
-            for source in expand([absolute], choice.walk, choice.fetch):
-                if source.kind == "archive" or is_new(source, choice.selection):
-                    yield replace(source, place=source.place if source.kind == "archive" else None)
+        for number, name in enumerate(absolute):
+            for source in expand([name], choice.walk, choice.fetch):
+                archive = source.kind == "archive"
+                if archive or is_new(source, choice.selection):
+                    yield replace(source, place=source.place if archive else None, index=number)
 
-    selection = choice.selection
-    if selection.limit is not None or selection.sample is not None:
-        only = Selection(limit=selection.limit, sample=selection.sample, seed=selection.seed)
-        chosen = selected(found(), only, iter)
-    else:
-        chosen = found()
-    for source in chosen:
-        yield _as_given(source, names), source
+    counted = Selection(
+        limit=choice.selection.limit, sample=choice.selection.sample, seed=choice.selection.seed
+    )
+    for source in selected(found(), counted, iter):
+        yield _as_given(source.name, absolute[source.index], inputs[source.index]), source
 
 
-def _as_given(source: Source, names: dict[str, str]) -> str:
-    """The name of a source below the input that it was found under."""
-    for absolute, given in reversed(names.items()):
-        below = source.name.removeprefix(absolute)
-        if scheme_of(source.name) or (below == source.name and absolute):
-            continue
-        if not below:
-            return given
-        base = "" if str(Path(given)) == "." else str(Path(given)).rstrip("/") + "/"
-        return base + below.removeprefix("/")
-    return source.name
+def _as_given(name: str, absolute: str, given: str) -> str:
+    """The name of a source below an input, as it would be if the input were searched as it was given."""
+    if absolute == given or not name.startswith(absolute):
+        return name
+    below = name.removeprefix(absolute).removeprefix("/")
+    base = "" if str(Path(given)) == "." else str(Path(given)).rstrip("/") + "/"
+    return f"{base}{below}" if below else given
 
 
 def stamp(source: Source) -> tuple[int | None, str | None]:

@@ -120,7 +120,7 @@ def scan(
         AidetectError, ModelError: a worker cannot work, or nothing can be written.
     """
     import ray
-    import ray.data
+    import ray.data.exceptions
 
     from .listing import Listing
 
@@ -166,7 +166,7 @@ def scan(
             ray_remote_args={"num_cpus": _WRITING},
             compression="zstd",
         )
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
         raise _cause(error) from None
 
 

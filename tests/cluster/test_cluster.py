@@ -1,6 +1,7 @@
 """``scan --engine ray`` on a local cluster of two nodes of one core, with the tiny model.
 
-Starting Ray takes several seconds, so all tests share one cluster.
+Starting Ray takes several seconds, so all tests share one cluster. They are slow: `.ci/run` runs them, and
+`pytest -m slow`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import pytest
 from bucket import s3_server
 from conftest import encode, noise, shapes, wait_until
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
