@@ -139,6 +139,7 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
     settings = _settings(options)
     choice = Choice(walk_options(options), selection(options), fetch)
     parts = Parts(output)
+    parts.check(options["resume"])  # before all the rest is started
     with run.connected(cluster):
         description = run.described(settings, cluster, started, shlex.join(["aidetect", *sys.argv[1:]]))
         asked_for = {"stability": settings.extras.stability, "evidence": settings.extras.evidence}

@@ -71,6 +71,20 @@ class Parts:
         self.path = self._folder.path
         self._store = self._folder.store
 
+    def check(self, resume: bool) -> dict[str, Any] | None:
+        """What the head's file holds, or ``None`` for a new folder.
+
+        Raises:
+            AidetectError: there is a run that is not to be continued, or there are Parquet files of none.
+        """
+        before: dict[str, Any] | None = self._read(HEAD_FILE)
+        if before is None and self._folder.parts():
+            raise AidetectError(f"{self._name} holds other Parquet files; give another folder")
+        if before is not None and not resume:
+            hint = "continue it with --resume, or give another folder"
+            raise AidetectError(f"{self._name} holds a run: {hint}")
+        return before
+
     def begin(self, head: dict[str, Any], run: dict[str, Any], resume: bool) -> Done:
         """Write the head; when resuming, keep the one that is there, and find what is done.
 
@@ -85,16 +99,10 @@ class Parts:
             AidetectError: there are parts already, or they are of another model or other options.
         """
         self._store.makedirs(self.path, exist_ok=True)
-        before = self._read(HEAD_FILE)
+        before = self.check(resume)
         if before is None:
-            if self._folder.parts():
-                raise AidetectError(f"{self._name} holds other Parquet files; give another folder")
             self._write(HEAD_FILE, json.dumps({**head, RUN: run}, indent=2))
             return Done()
-        if not resume:
-            raise AidetectError(
-                f"{self._name} holds a run: continue it with --resume, or give another folder"
-            )
         try:
             same = all(before[name] == head[name] for name in ("model", "decoding")) and before[RUN] == run
             same = same and before["device"]["dtype"] == head["device"]["dtype"]
