@@ -29,19 +29,29 @@ _AGO = re.compile(r"(\d{1,6})([hdw])")
 _SECONDS = {"h": 3600, "d": 86400, "w": 604800}
 
 
-class _Date(click.ParamType[Any]):
+class _Date(click.ParamType[str]):
+    """A date or an age, as text that `_seconds` understands."""
+
     name = "DATE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, float):
-            return value
-        if ago := _AGO.fullmatch(value):
-            return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return datetime.fromisoformat(value).timestamp()
+            _seconds(value)
         except (ValueError, OverflowError, OSError):
             examples = "2026-11-30, 2026-11-30T18:00, 12h, 7d or 2w"
             self.fail(f"{value!r} is no date or age such as {examples}", param, ctx)
+        return str(value)
+
+
+def _seconds(text: str) -> float:
+    """A date, or how long ago, as seconds since the epoch.
+
+    Raises:
+        ValueError, OverflowError, OSError: it is neither.
+    """
+    if ago := _AGO.fullmatch(text):
+        return time.time() - int(ago[1]) * _SECONDS[ago[2]]
+    return datetime.fromisoformat(text).timestamp()
 
 
 class OutputPath(click.Path):
@@ -133,10 +143,11 @@ def selection(options: dict[str, Any]) -> Selection:
     """What `place_options` say of the choice from long listings."""
     newer: Path | None = options["newer_than"]
     try:
-        time = None if newer is None else newer.stat().st_mtime
+        mtime = None if newer is None else newer.stat().st_mtime
     except OSError as error:
         raise CommandError(f"--newer-than {newer}: {file_error(error)}") from None
-    return Selection(options["since"], time, options["limit"], options["sample"], options["seed"])
+    since = None if options["since"] is None else _seconds(options["since"])
+    return Selection(since, mtime, options["limit"], options["sample"], options["seed"])
 
 
 def one_source(name: str, fetch: FetchOptions) -> Source:
@@ -172,7 +183,6 @@ def published(output: Path | str | None) -> Iterator[Path | None]:
     if not isinstance(output, str):
         yield output
         return
-    check_writable(output)
     folder = Path(tempfile.mkdtemp(prefix="aidetect-"))
     path = folder / (output.rstrip("/").rpartition("/")[2] or "report")
     kept = False
@@ -191,13 +201,16 @@ def published(output: Path | str | None) -> Iterator[Path | None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_writable(address: str) -> None:
-    """Find out before the long work what would stop it at its end.
+def check_output(output: Path | str | None) -> None:
+    """Find out before the long work whether an output can be written.
 
     Raises:
-        CommandError: there is no such store or bucket, or no permission to use it.
+        CommandError: it is a folder; or there is no such store or bucket, or no permission to use it.
     """
+    if isinstance(output, Path) and output.is_dir():
+        raise CommandError(f"cannot write {output}: this is a folder")
     try:
-        stores.check_writable(address)
+        if isinstance(output, str):
+            stores.check_writable(output)
     except InputError as error:
-        raise CommandError(f"cannot write {address}: {error}") from None
+        raise CommandError(f"cannot write {output}: {error}") from None

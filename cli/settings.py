@@ -336,7 +336,7 @@ def _placed(option: click.Option, text: str, folder: Path) -> str:
     """A value. If it is a path, it is taken relative to the file's folder."""
     metavar = option.metavar or ""
     if isinstance(option.type, click.Path) or metavar == "LIST":
-        return text if text == "-" else str(folder / text)
+        return text if text == "-" or "://" in text else str(folder / text)
     if metavar == "NAME|PATH":  # the same test as in the detector
         is_path = text.startswith(".") or (os.sep in text and ":" not in text)
         return str(folder / text) if is_path else text

@@ -23,6 +23,7 @@ from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
 from .models.probe import probe_of
+from .models.transfer import Waiting
 from .pending import Extras, Prepared, Result, kept_result
 from .prepare import Preparer
 from .record import Record, ViewScore
@@ -75,6 +76,8 @@ class Detector:
         self.max_pixels = max_pixels
         self.frames = frames
         self.strict = strict
+        # Batches that a GPU computes while others are cut, and logits are computed, on the CPU.
+        self._ahead = 1 if device.name == "cuda" else 0
         model.tower.to(torch.device(device.name), device.dtype)
 
     @property
@@ -152,6 +155,7 @@ class Detector:
         """
         waiting: deque[Prepared] = deque()
         batch: list[tuple[Result, View]] = []
+        running: deque[tuple[list[tuple[Result, View]], Waiting]] = deque()
         known: OrderedDict[str, Result] = OrderedDict()
         depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
@@ -173,21 +177,26 @@ class Detector:
                     else:
                         threads = downloads if source.kind in ("url", "remote") else readers
                         futures.append(threads.submit(preparer.prepare, source))
-                ready = bool(futures) and (futures[0].done() or not batch)
+                ready = bool(futures) and (futures[0].done() or not (batch or running))
                 if ready:
                     prepared = futures.popleft().result()
                     self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.
-                if len(batch) >= self.batch_size or (batch and not ready):
+                if len(batch) >= self.batch_size or (batch and not ready and not running):
                     taken, batch[: self.batch_size] = batch[: self.batch_size], []
-                    batch[:0] = self.run(taken)  # may reduce the batch size
+                    running.append((taken, self._begin(taken)))  # may reduce the batch size
+                    wait = len(running) > self._ahead
+                else:
+                    wait = bool(running) and not ready
+                if wait:
+                    batch[:0] = self._complete(*running.popleft())
                 while waiting and waiting[0].done:
                     yield self.finish(waiting.popleft(), cache)
                     finished += 1
                     if finished % TRIM_EVERY == 0:
                         trim()
-                if exhausted and not futures and not batch:
+                if exhausted and not (futures or batch or running):
                     break
                 while len(known) > _REMEMBERED:
                     known.popitem(last=False)
@@ -225,10 +234,10 @@ class Detector:
                 result = kept_result(cache, frame.key)
             if result is None:
                 result = Result([], [])
-                batch += [(result, view) for view in result.begin(frame.views)]
+                batch += [(result, view) for view in result.begin(frame.views, frame.turned)]
                 prepared.charge.append(result)
             known[frame.key] = frame.result = result
-            frame.views = []
+            frame.views, frame.turned = [], None
 
     def run(self, batch: list[tuple[Result, View]]) -> list[tuple[Result, View]]:
         """Compute a batch, at most ``batch_size`` views. A step of `stream`.
@@ -236,8 +245,19 @@ class Detector:
         Returns:
             Further views of these pictures that are to be scored next, before others.
         """
+        return self._complete(batch, self._begin(batch))
+
+    def _begin(self, batch: list[tuple[Result, View]]) -> Waiting:
+        """Begin with the features of a batch. On a GPU this returns before they are computed."""
         start = time.perf_counter()
         features = self._features(np.stack([view.rgb for _, view in batch]))
+        _charge(batch, time.perf_counter() - start)
+        return features
+
+    def _complete(self, batch: list[tuple[Result, View]], waiting: Waiting) -> list[tuple[Result, View]]:
+        """Wait for the features of a batch, and hand its logits to their pictures; as `run` returns."""
+        start = time.perf_counter()
+        features = waiting()
         logits = np.empty(len(batch))
         for kind, probe in self.model.probes.items():
             rows = [i for i, (_, view) in enumerate(batch) if probe_of(view.kind) == kind]
@@ -249,19 +269,24 @@ class Detector:
             family_probe = self.model.families.get(probe_of(view.kind))
             if family_probe is not None:
                 result.families.append(family_probe.log_probabilities(vector[None])[0])
-        share = (time.perf_counter() - start) / len(batch)
-        for result, _ in batch:
-            result.seconds += share
+            if self.model.orientation is not None and view.kind != "native" and result.turned is not None:
+                result.votes.append(self.model.orientation.votes(vector[None])[0])
+        _charge(batch, time.perf_counter() - start)
         different = {id(result): result for result, _ in batch}.values()
-        return [(result, view) for result in different for view in result.settle(self.stages)]
+        return [
+            (result, view)
+            for result in different
+            for view in result.settle(self.stages, self.model.orientation)
+        ]
 
-    def _features(self, views: np.ndarray) -> np.ndarray:
-        """Features of a batch. When memory runs out, the batch size is halved for the rest of the run.
+    def _features(self, views: np.ndarray) -> Waiting:
+        """Begin with the features of views. When memory runs out, the batch size is halved for the rest of
+        the run.
 
         On a GPU a short batch is padded to full size. So the same kernels compute every picture, and its
         score does not depend on its neighbours.
         """
-        parts: list[np.ndarray] = []
+        parts: list[tuple[Waiting, int]] = []
         at = 0
         while at < len(views):
             part = views[at : at + self.batch_size]
@@ -270,7 +295,7 @@ class Detector:
                 filler = np.zeros((self.batch_size - count, *views.shape[1:]), views.dtype)
                 part = np.concatenate([part, filler])
             try:
-                parts.append(self.model.tower.features(part)[:count])
+                parts.append((self.model.tower.begin(part), count))
                 at += count
                 continue
             except (torch.OutOfMemoryError, MemoryError) as error:
@@ -283,7 +308,7 @@ class Detector:
             if self.device.name == "cuda":
                 torch.cuda.empty_cache()
             self.batch_size = len(part) // 2
-        return np.concatenate(parts)
+        return lambda: np.concatenate([wait()[:count] for wait, count in parts])
 
     def finish(self, prepared: Prepared, cache: ResultCache | None) -> Record:
         """The record of a source whose results are complete. A step of `stream`."""
@@ -313,6 +338,11 @@ class Detector:
             ViewScore(kind, box, z)
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
+        record.turned = 90 * result.quarters
+        if record.turned:
+            record.warnings.append(
+                f"turned: stored turned by {record.turned} degrees anticlockwise; judged upright"
+            )
         record.logit = logits[frame.key]
         record.probability, record.verdict = self.reading(record.logit)
         if result.families:
@@ -334,6 +364,11 @@ class Detector:
         if not record.stability["kept"]:
             others = ", ".join(f"{c['verdict']} as {c['name']}" for c in copies if c["verdict"] != before)
             record.warnings.append(f"unstable: {before} as given, but {others}")
+
+
+def _charge(batch: list[tuple[Result, View]], seconds: float) -> None:
+    for result, _ in batch:
+        result.seconds += seconds / len(batch)
 
 
 def _source(image: str | os.PathLike[str] | bytes | np.ndarray) -> Source:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .images.turns import Turned
 from .images.views import View
 from .record import Record
 from .resultcache import ResultCache
 
 if TYPE_CHECKING:
+    from .models.orientation import Orientation
     from .models.stages import Stages
 
 
@@ -27,6 +29,9 @@ class Result:
         families: log-probabilities of generator families, one array per view; empty without attribution.
         seconds: time spent on it in forward passes.
         kept: whether it came from the result cache.
+        turned: its views turned back, until it is decided whether it is turned.
+        votes: what its whole views say of that, until then.
+        quarters: by how many quarters it is turned anticlockwise. Its views are those turned back.
     """
 
     kinds: list[str]
@@ -37,20 +42,34 @@ class Result:
     kept: bool = False
     stage: int = 0
     later: list[View] = field(default_factory=list)
+    turned: Turned | None = None
+    votes: list[np.ndarray] = field(default_factory=list)
+    quarters: int = 0
 
     @property
     def done(self) -> bool:
         """Whether every view that is to be scored has its logit."""
         return not self.later and len(self.logits) == len(self.kinds)
 
-    def begin(self, views: list[View]) -> list[View]:
+    def begin(self, views: list[View], turned: Turned | None = None) -> list[View]:
         """Take over a picture's views, and give those of the first stage."""
-        self.later = views
+        self.later, self.turned = views, turned
         return self._next(views[0].stage)
 
-    def settle(self, stages: Stages) -> list[View]:
-        """Once a stage's views have logits: the views of the next one, or none if the score is clear."""
-        if not self.later or len(self.logits) < len(self.kinds):
+    def settle(self, stages: Stages, orientation: Orientation | None = None) -> list[View]:
+        """Once a stage's views have logits: the views of the next one, or none if the score is clear.
+
+        Of a picture that turns out to be turned, everything begins anew with its views turned back.
+        """
+        if len(self.logits) < len(self.kinds):
+            return []
+        if orientation is not None and self.turned is not None and self.votes:
+            turned, self.turned = self.turned, None
+            self.quarters = orientation.quarters(self.votes)
+            if self.quarters:
+                self.kinds, self.boxes, self.logits, self.families = [], [], [], []
+                return self.begin(turned.views(self.quarters))
+        if not self.later:
             return []
         if stages.goes_on(self.stage, self.kinds, self.logits):
             return self._next(self.later[0].stage)
@@ -69,14 +88,15 @@ class Result:
         """The result as JSON data. `from_data` restores every float exactly."""
         families = [[float(value) for value in vector] for vector in self.families]
         scores = {"kinds": self.kinds, "boxes": self.boxes, "logits": self.logits, "families": families}
-        return scores | {"stage": self.stage}
+        return scores | {"stage": self.stage, "quarters": self.quarters}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Result:
         """The result that `to_data` gave this data for."""
         boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
         families = [np.array(vector) for vector in data["families"]]
-        return cls(data["kinds"], boxes, data["logits"], families, kept=True, stage=data["stage"])
+        where = {name: int(data[name]) for name in ("stage", "quarters")}
+        return cls(data["kinds"], boxes, data["logits"], families, kept=True, **where)
 
 
 @dataclass
@@ -95,6 +115,7 @@ class Frame:
     backdrop: str = ""  # the background that it is seen on, or "" for the picture as stored
     alpha_sha256: str | None = None  # of its alpha channel, where it is not opaque
     views: list[View] = field(default_factory=list)
+    turned: Turned | None = None
     thumbnail: bytes | None = None
     result: Result | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +15,7 @@ from .images.backdrop import looks
 from .images.caution import cautions
 from .images.pixels import Pixels, decode, from_array, size
 from .images.stability import reencoded
+from .images.turns import turned
 from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbnail
 from .inputs import stores
 from .inputs.fetch import Fetcher
@@ -141,6 +142,8 @@ class Preparer:
         inside = cut(pixels.rgb, box)
         squares = Squares(inside, self.plan.size, self.plan.interpolation, self.plan.spread)
         views = make_views(pixels.rgb, self.plan, box, squares)
+        looks = [view for view in views if view.kind != "native"]
+        plain = [replace(view, rgb=view.plain) for view in looks if view.plain is not None]
         wholes = [view for view in views if view.kind == "whole"]
         middle = wholes[len(wholes) // 2] if len(wholes) % 2 else squares.view()
         return Frame(
@@ -153,6 +156,7 @@ class Preparer:
             pixels.frames,
             cautions(inside.shape[1], inside.shape[0], middle.rgb),
             views=views,
+            turned=turned(pixels.rgb, self.plan, box, plain) if self.plan.turn else None,
         )
 
     def _read(self, source: Source) -> bytes:

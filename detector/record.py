@@ -38,6 +38,8 @@ class Record:
         background: ``white`` or ``black`` where the picture was scored as seen on that background; ``None``
             for the picture as stored.
         alpha_sha256: SHA-256 of the alpha channel, one byte a pixel; ``None`` for opaque pictures.
+        turned: degrees, 0, 90, 180 or 270, by which the stored picture looks turned anticlockwise. It was
+            scored turned back. Boxes of views are those of the stored picture.
         frame, frames: index of the frame with the highest logit, and how many the container has.
         logit: raw logit; positive means AI.
         probability: calibrated probability, 0..1, for a prior of one half.
@@ -67,6 +69,7 @@ class Record:
     format: str | None = None
     background: str | None = None
     alpha_sha256: str | None = None
+    turned: int = 0
     frame: int | None = None
     frames: int | None = None
     logit: float | None = None
@@ -105,6 +108,7 @@ class Record:
                 "frame": self.frame,
                 "frames": self.frames,
                 **self._transparency(),
+                **({"turned": self.turned} if self.turned else {}),
             },
             "logit": self.logit,
             "type": self._type(),
@@ -141,6 +145,7 @@ class Record:
             pixels_sha256=pixels["sha256"],
             **{name: pixels[name] for name in ("width", "height", "format", "frame", "frames")},
             **{name: pixels.get(name) for name in ("background", "alpha_sha256")},
+            turned=pixels.get("turned", 0),
             logit=data["logit"],
             probability=data["type"]["ai_generated"],
             generators=data["type"].get("ai_generators"),

@@ -29,6 +29,7 @@ from aidetect.detector.inputs.fetch import FetchOptions
 from aidetect.detector.inputs.source import Source
 from aidetect.detector.models.device import Device, choose, cpu_bfloat16
 from aidetect.detector.models.model import Model, load_model
+from aidetect.detector.models.transfer import Waiting
 from aidetect.detector.record import Record, ViewScore, printable, raw_name
 from aidetect.detector.resources import PixelGate
 from aidetect.detector.versions import library_versions, tool
@@ -52,12 +53,12 @@ class CountingTower:
     def __getattr__(self, name: str) -> object:
         return getattr(self._tower, name)
 
-    def features(self, views: np.ndarray) -> np.ndarray:
+    def begin(self, views: np.ndarray) -> Waiting:
         self.tried.append(len(views))
         if len(views) > self.room:
             raise self.error("out of memory")
         self.batches.append(len(views))
-        return self._tower.features(views)
+        return self._tower.begin(views)
 
 
 @pytest.fixture(scope="module")
@@ -453,6 +454,35 @@ def test_short_batches_are_filled_up_off_the_cpu(make: Callable[..., Detector], 
 
 
 # --- streaming --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "order"), [("cpu", "b1 w1 b2 w2 b3 w3 b4 w4"), ("cuda", "b1 b2 w1 b3 w2 b4 w3 w4")]
+)
+def test_gpu_has_the_next_batch_before_the_last_one_is_read(
+    make: Callable[..., Detector], tower: CountingTower, device: str, order: str
+) -> None:
+    picture = shapes(100, 100)  # of four views
+    (expected,) = make(batch_size=1).score([picture])
+    log: list[str] = []
+    begin = tower.begin
+
+    def noted(views: np.ndarray) -> Waiting:
+        number = 1 + sum(word[0] == "b" for word in log)
+        log.append(f"b{number}")
+        wait = begin(views)
+
+        def note() -> np.ndarray:
+            log.append(f"w{number}")
+            return wait()
+
+        return note
+
+    tower.begin = noted  # type: ignore[method-assign]
+    tower.to = lambda *moved: tower  # type: ignore[attr-defined]
+    (record,) = make(device=Device(device, torch.float32, "test"), batch_size=1).score([picture])
+    assert record.logit == expected.logit
+    assert " ".join(log) == order
 
 
 def test_endless_sources_are_taken_a_little_ahead(make: Callable[..., Detector]) -> None:

@@ -14,7 +14,7 @@ from ..common import CONTEXT, CommandError, ExitCode, ends_quietly, errors_for_p
 from ..files import finish
 from ..formats.sums import KEYS, Sums, sum_format
 from ..formats.writers import FORMATS, SORTS, open_output, output_format
-from ..places import OutputPath, published
+from ..places import OutputPath, check_output, published
 from ..tally import FailOn, Tally
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def _run(names: tuple[str, ...], options: dict[str, Any]) -> ExitCode:
         _same_model(names, stored)
     tally = Tally(options["fail_on"], Counter())
     output: Path | str | None = options["output"]
-    if isinstance(output, Path) and output.is_dir():
-        raise CommandError(f"cannot write {output}: this is a folder")
+    check_output(output)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(progress_bar(None, options["quiet"]))
         records = _selected(stored, options, tally, bar)

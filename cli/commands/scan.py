@@ -32,7 +32,7 @@ from ..common import (
 )
 from ..files import detector_for, file_options, finish, frames_option, walk_options
 from ..formats.writers import FORMATS, SORTS, open_output, output_format
-from ..places import Inputs, OutputPath, place_options, published, selection
+from ..places import Inputs, OutputPath, check_output, place_options, published, selection
 from ..tally import FailOn, Tally
 
 # Longest side of the thumbnails in an HTML report, in pixels.
@@ -172,17 +172,16 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
 
         click.echo(schema_text(), nl=False)
         return
-    names = _names(names, options["lists"], options["null"])
+    given = _names(names, options["lists"], options["null"])
     fetch = FetchOptions(
         allowed=not options["no_network"],
         at_once=options["max_downloads"],
         max_bytes=options["max_download_mb"] * 2**20,
     )
     if options["engine"] == "ray":
-        finish(scan_on_ray(names, fetch, options))
-    if isinstance(options["output"], Path) and options["output"].is_dir():
-        raise CommandError(f"cannot write {options['output']}: this is a folder")
-    inputs = Inputs(names, walk_options(options), selection(options), fetch)
+        finish(scan_on_ray(given, fetch, options))
+    check_output(options["output"])
+    inputs = Inputs(given, walk_options(options), selection(options), fetch)
     with contextlib.closing(inputs.ahead):
         code = _run(inputs, fetch, options) if inputs.ahead.any() else ExitCode.NOTHING
     if code == ExitCode.NOTHING:

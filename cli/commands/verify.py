@@ -126,7 +126,7 @@ def _verify_log(path: Path, options: dict[str, Any]) -> ExitCode:
 
 
 def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
-    from aidetect.detector.audit.recheck import compare, read_report, source_of
+    from aidetect.detector.audit.recheck import compare, read_report, sources_of
     from aidetect.detector.audit.selftest import TOLERANCE
     from aidetect.detector.inputs.fetch import FetchOptions
     from aidetect.detector.pending import Extras
@@ -161,7 +161,7 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
     fetch = FetchOptions(allowed=not options["no_network"])
     results = []
     with errors_for_people(), progress_bar(len(records), options["quiet"]) as bar:
-        sources = (source_of(record, options["base"]) for record in records)
+        sources = sources_of(records, options["base"])
         for before, after in zip(records, detector.stream(sources, fetch, extras=extras), strict=True):
             results.append(compare(before, after, tolerance, detector.reading))
             if options["format_"] == "table" and not (options["quiet"] and results[-1].status == "same"):

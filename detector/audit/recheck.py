@@ -6,17 +6,20 @@ import base64
 import binascii
 import json
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import AidetectError, InputError
+from ..inputs.archives import JOINT, entered, loaded
+from ..inputs.expand import expand
 from ..inputs.source import Source
+from ..inputs.stores import scheme_of
 from ..record import SCHEMA, Record
 
 _GONE = "not_found"
+_OF_ARCHIVES = ("damaged_archive", "encrypted", "missing_extra", "too_large")
 _ROUNDING = 1e-6
 
 
@@ -77,9 +80,23 @@ def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
             name = os.fsdecode(base64.b64decode(record["input_base64"], validate=True))
         except (binascii.Error, ValueError, TypeError):
             return Source(name, "error", InputError("not_found", "its name in the report is damaged"))
-    if re.match(r"https?://", name, re.IGNORECASE):
+    scheme = scheme_of(name)
+    if scheme in ("http", "https"):
         return Source(name, "url")
-    return Source(name if base is None else str(base / name), "file")
+    if scheme is None and base is not None:
+        name = str(base / name)
+    source = Source(name, "file")
+    if scheme is not None or (JOINT in name and not Path(name).is_file()):
+        return next(expand([name]), source)
+    if (record.get("error") or {}).get("type") in _OF_ARCHIVES:
+        errors = (found for found in entered(expand([name])) if (found.name, found.kind) == (name, "error"))
+        return next(errors, source)
+    return source
+
+
+def sources_of(records: Iterable[Mapping[str, Any]], base: Path | None = None) -> Iterator[Source]:
+    """One source for each record, in order, with members of archives read into memory as they are drawn."""
+    return loaded(entered(source_of(record, base) for record in records))
 
 
 def compare(

@@ -30,7 +30,7 @@ def look(
         for item, source in prepared_rows(table, preparer, choice, done):
             name = _picture(item) or item.prepared.record.input.encode("utf-8", "surrogateescape")
             for frame in item.prepared.frames:
-                frame.views = []
+                frame.views, frame.turned = [], None
             yield arrow().table(
                 {PICTURE: [hashlib.sha256(name).digest()], "pair": [pickle.dumps((item, source))]}
             )

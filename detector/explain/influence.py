@@ -118,7 +118,7 @@ def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.
 
 
 def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
-    """The frame of a file that a record is about.
+    """The frame of a file that a record is about, turned back if it was judged so.
 
     Args:
         detector: the one that scored it.
@@ -131,7 +131,8 @@ def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
     decoded = decode(data, max_pixels=detector.max_pixels, frames=detector.frames, strict=detector.strict)
     for pixels in decoded:
         if pixels.frame == record.frame:
-            return dict(looks(pixels.rgb, pixels.alpha))[record.background or ""]
+            rgb = dict(looks(pixels.rgb, pixels.alpha))[record.background or ""]
+            return np.ascontiguousarray(np.rot90(rgb, -record.turned // 90))
     raise AssertionError("the scored frame is missing")
 
 

@@ -466,7 +466,9 @@ def _what_is_it(data: bytes) -> tuple[str, str]:
     if head.startswith(b"%!ps") or data.startswith(b"\xc5\xd0\xd3\xc6"):
         return "unsupported", "this is PostScript, a program that draws; export it to PNG first"
     if head.startswith(b"%pdf"):
-        return "unsupported", "this is a PDF document; extract its images first"
+        return "unsupported", "this is a PDF document; save it, and scan the file by its name"
+    if head.startswith((b"pk\3\4", b"7z\xbc\xaf", b"\x1f\x8b", b"\xfd7zxz")) or data[257:262] == b"ustar":
+        return "unsupported", "this is an archive; save it, and scan the file by its name"
     for magic, name in _MAGIC:
         if data.startswith(magic, 4 if magic.startswith(b"ftyp") else 0):
             return "truncated", f"the {name} data is truncated or damaged"

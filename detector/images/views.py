@@ -52,6 +52,7 @@ class ViewPlan:
             `whole_views`).
         trim: whether bars, captions and a page around a picture are left out (see `margins.content_box`).
         staged: whether the views come in stages: the centred square, the first native crop, the others.
+        turn: whether pictures that look turned by quarters are looked at turned back (see `turns`).
     """
 
     size: int
@@ -62,6 +63,7 @@ class ViewPlan:
     spread: bool = False
     trim: bool = False
     staged: bool = False
+    turn: bool = False
 
     def __post_init__(self) -> None:
         if self.native not in _CENTRES:
@@ -82,12 +84,14 @@ class View:
         box: left, upper, right, lower in the picture's pixels.
         rgb: ``[size, size, 3]``, dtype ``uint8``.
         stage: in which it is scored, from 0 on.
+        plain: of a whole view, ``rgb`` before the JPEG encoding that ends it; ``None`` for others.
     """
 
     kind: str
     box: Box
     rgb: np.ndarray
     stage: int = 0
+    plain: np.ndarray | None = None
 
 
 def make_views(
@@ -105,27 +109,30 @@ def make_views(
         taken are left out, so a small picture gives fewer. Those of a staged plan are ordered by stage.
     """
     box = box or looked_at(rgb, plan)
-    inside, taken = cut(rgb, box), set()
+    inside = cut(rgb, box)
     squares = squares or Squares(inside, plan.size, plan.interpolation, plan.spread)
-    views = whole_views(rgb, plan, box, squares)
-    for x, y in _CENTRES[plan.native]:
-        view = moved(native_view(inside, plan.size, x, y), box)
-        if view.box not in taken:
-            taken.add(view.box)
-            views.append(view)
+    wholes = whole_views(rgb, plan, box, squares)
+    natives = [moved(view, box) for view in native_views(inside, plan)]
+    if not plan.staged:
+        return [*wholes, *natives]
+    # The centred square comes first, if it is one of the whole views or not.
+    centre = moved(squares.view(plan.whole_jpeg), box)
+    others = [replace(view, stage=2) for view in wholes if view.box != centre.box]
+    first = centre if len(others) < len(wholes) else replace(centre, kind=CENTRE)
+    return sorted([first, *others, *natives], key=lambda view: view.stage)
+
+
+def native_views(inside: np.ndarray, plan: ViewPlan) -> list[View]:
+    """The plan's native crops of a picture; fewer of a small one, where crops would be the same.
+
+    Args:
+        inside: the pixels that the plan looks at, ``[height, width, 3]``, dtype ``uint8``.
+    """
+    crops = (native_view(inside, plan.size, x, y) for x, y in _CENTRES[plan.native])
+    views = list({view.box: view for view in crops}.values())
     if not plan.staged:
         return views
-    return _staged(views, moved(squares.view(plan.whole_jpeg), box))
-
-
-def _staged(views: list[View], centre: View) -> list[View]:
-    """Views in the order of their stages. The centred square comes first, if it is one of them or not."""
-    wholes = [view for view in views if view.kind == "whole" and view.box != centre.box]
-    natives = [view for view in views if view.kind == "native"]
-    known = any(view.kind == "whole" and view.box == centre.box for view in views)
-    first = centre if known else replace(centre, kind=CENTRE)
-    second = [replace(view, stage=1) for view in natives[:1]]
-    return [first, *second, *(replace(view, stage=2) for view in [*wholes, *natives[1:]])]
+    return [replace(view, stage=min(1 + place, 2)) for place, view in enumerate(views)]
 
 
 def looked_at(rgb: np.ndarray, plan: ViewPlan) -> Box:
@@ -223,9 +230,8 @@ class Squares:
             overlap = self.spread and _TWO * width <= height < 3 * width
             image = self._rows.crop((0, upper, self.size, upper + side)) if overlap else _image(square)
             square = np.asarray(image.resize((self.size, self.size), _INTERPOLATION[self.interpolation]))
-        if quality:
-            square = jpeg(np.ascontiguousarray(square), quality)
-        return View("whole", box, np.ascontiguousarray(square))
+        plain = np.ascontiguousarray(square)
+        return View("whole", box, jpeg(plain, quality) if quality else plain, plain=plain)
 
     @cached_property
     def _rows(self) -> Image.Image:

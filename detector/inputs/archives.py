@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -78,14 +82,31 @@ def entered(
         on_archive: told of archives in archives that are not entered.
         limits: of each archive.
     """
+    named: list[Source] = []  # members of one archive, which are found in one pass
+
+    def found() -> Iterator[Source]:
+        if named:
+            paths = [str(source.member) for source in named]
+            entry = _Entry(named[0], limits, on_archive)
+            members = entry.named(lambda: _opened(named[0], fetch), named[0].name, paths, 0)
+            with contextlib.closing(members):
+                for source, member in zip(named, members, strict=True):
+                    yield replace(member, archive=source)
+            named.clear()
+
     for source in sources:
-        if source.kind == "archive":
-            entry = _Entry(source, limits, on_archive)
-            with contextlib.closing(entry.sources(fetch)) as found:
-                for index, member in enumerate(found):
-                    yield replace(member, archive=source, index=index)
-        else:
+        if named and (source.member is None or source.location != named[0].location):
+            yield from found()
+        if source.kind != "archive":
             yield source
+        elif source.member is not None:
+            named.append(source)
+        else:
+            entry = _Entry(source, limits, on_archive)
+            with contextlib.closing(entry.sources(fetch)) as members:
+                for index, member in enumerate(members):
+                    yield replace(member, archive=source, index=index)
+    yield from found()
 
 
 def loaded(sources: Iterable[Source]) -> Iterator[Source]:
@@ -108,17 +129,43 @@ class _Entry:
     limits: Limits
     on_archive: Callable[[str], None]
 
-    def sources(self, fetch: FetchOptions) -> Iterator[Source]:
+    def sources(self, fetch: FetchOptions) -> Generator[Source, None, None]:
         """Its members, and what is wrong with it."""
-        name, member = self.archive.name, self.archive.member
         try:
             with _opened(self.archive, fetch) as stream:
-                if member is None:
-                    yield from self._chosen(stream, name, self.archive.place or Place(DEFAULT), 0)
-                else:
-                    yield self._named(stream, member)
+                yield from self._chosen(stream, self.archive.name, self.archive.place or Place(DEFAULT), 0)
         except InputError as error:
-            yield Source(name if member is None else f"{name}{JOINT}{member}", "error", error)
+            yield Source(self.archive.name, "error", error)
+
+    def named(
+        self, opened: Callable[[], AbstractContextManager[BinaryIO]], name: str, paths: list[str], depth: int
+    ) -> Generator[Source, None, None]:
+        """The members with these paths, which may lie in archives in this one: one source for each, in order.
+
+        Paths in the archive's order take one pass through it.
+        """
+        left = deque(paths)
+        while left:
+            before = len(left)
+            seen: set[str] = set()
+            lost = InputError("not_found", "there is no such member in this archive")
+            try:
+                with opened() as stream:
+                    for member in self._read(stream):
+                        seen.add(member.path)
+                        if member.path == left[0]:
+                            yield self._source(f"{name}{JOINT}{left.popleft()}", member)
+                        elif depth < _DEPTH and left[0].startswith(start := f"{member.path}{JOINT}"):
+                            again = functools.partial(io.BytesIO, member.load())
+                            inner = [path.removeprefix(start) for path in _leading(left, start)]
+                            yield from self.named(again, f"{name}{JOINT}{member.path}", inner, depth + 1)
+                        if not left:
+                            return
+            except InputError as error:
+                lost = error
+            while left and (before == len(left) or not _is_in(left[0], seen)):
+                yield Source(f"{name}{JOINT}{left.popleft()}", "error", lost)
+                before = 0
 
     def _chosen(self, stream: BinaryIO, name: str, place: Place, depth: int) -> Iterator[Source]:
         """The members that the rules of folders take.
@@ -148,23 +195,6 @@ class _Entry:
         except InputError as error:
             yield Source(name, "error", error)
 
-    def _named(self, stream: BinaryIO, path: str) -> Source:
-        """The member with this path, which may lie in an archive in this one.
-
-        Raises:
-            InputError: ``not_found``, or as `_chosen`.
-        """
-        outer, _, rest = path.partition(JOINT)
-        for member in self._read(stream):
-            if member.path == path:
-                data = member.load()
-                return Source(f"{self.archive.name}{JOINT}{path}", "memory", payload=data)
-            if rest and member.path == outer:
-                with io.BytesIO(member.load()) as inner:
-                    found = self._named(inner, rest)
-                    return replace(found, name=f"{self.archive.name}{JOINT}{path}")
-        raise InputError("not_found", "there is no such member in this archive")
-
     def _read(self, stream: BinaryIO) -> Iterator[Member]:
         kind = kind_of(stream)
         if kind is None:
@@ -180,6 +210,17 @@ class _Entry:
     def _source(self, name: str, member: Member) -> Source:
         modified = self.archive.modified if member.modified is None else member.modified
         return Source(name, "member", size=member.size, modified=modified, load=member.load)
+
+
+def _leading(paths: deque[str], start: str) -> Iterator[str]:
+    """Take away the first paths that begin like this."""
+    while paths and paths[0].startswith(start):
+        yield paths.popleft()
+
+
+def _is_in(path: str, seen: set[str]) -> bool:
+    """Whether a member, or the archive in this one that it lies in, was seen."""
+    return path in seen or any(path[: at.start()] in seen for at in re.finditer(re.escape(JOINT), path))
 
 
 @contextlib.contextmanager

@@ -143,10 +143,11 @@ class _Block:
                 open_.append(sink := _Sink(int(filename), budget, finished))
                 return sink
 
+        factory: Any = Factory()
         worker = self._archive.worker
         worker.target_filepath.clear()
         for number, file in enumerate(self.files):
-            worker.register_filelike(file.id, MemIO(str(number), Factory()))
+            worker.register_filelike(file.id, MemIO(str(number), factory))
         try:
             worker.extract(self._archive.fp, None, parallel=False)
             finished()

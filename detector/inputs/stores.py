@@ -404,18 +404,18 @@ def _item(info: Mapping[str, Any]) -> _Item:
     )
 
 
-def _seconds(time: Any) -> float | None:
+def _seconds(said: object) -> float | None:
     """A time as seconds since the epoch."""
-    if isinstance(time, str):
+    if isinstance(said, int | float):
+        return float(said)
+    if isinstance(said, str):
         try:
-            time = datetime.datetime.fromisoformat(time)
+            said = datetime.datetime.fromisoformat(said)
         except ValueError:
             return None
-    if isinstance(time, datetime.datetime):
-        if time.tzinfo is None:
-            time = time.replace(tzinfo=datetime.UTC)
-        return time.timestamp()
-    return float(time) if isinstance(time, int | float) else None
+    if not isinstance(said, datetime.datetime):
+        return None
+    return (said if said.tzinfo else said.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _with_rules(

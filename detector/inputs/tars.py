@@ -21,6 +21,7 @@ _LONG_HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 _BLOCK = 512
+_InvalidHeaderError: type[tarfile.TarError] = tarfile.InvalidHeaderError  # type: ignore[attr-defined]
 
 
 def is_tar(stream: BinaryIO) -> bool:
@@ -33,7 +34,7 @@ def is_tar(stream: BinaryIO) -> bool:
         stream.seek(0)
         first = _unpacked(stream).read(_BLOCK)
         tarfile.TarInfo.frombuf(first, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, *_broken()):
+    except _broken():
         return False
     return True
 
@@ -58,9 +59,9 @@ def members(stream: BinaryIO, budget: Budget) -> Iterator[Member]:
             try:
                 found = super().frombuf(buf, encoding, errors)
                 if found.type in _LONG_HEADERS and found.size > _LONGEST_HEADER:
-                    raise tarfile.InvalidHeaderError("too long")
-            except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError):
-                lost = True
+                    raise _InvalidHeaderError("too long")
+            except tarfile.HeaderError:
+                lost = lost or bool(buf.strip(b"\0"))  # zeros are the end
                 raise
             return found
 
@@ -76,10 +77,10 @@ def members(stream: BinaryIO, budget: Budget) -> Iterator[Member]:
             errors="surrogateescape",
         ) as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # else it would keep every header
+                cast(Any, archive).members.clear()  # else it would keep every header
                 if info.isreg():
                     yield Member(info.name, _loader(archive, info, budget), info.size, float(info.mtime))
-    except (tarfile.TarError, *_broken()) as error:
+    except _broken() as error:
         raise damaged(f"this archive is cut off or damaged ({error}); the rest is lost") from None
     if lost:
         raise damaged("parts of this archive are damaged and lost; the others were read")
@@ -90,7 +91,7 @@ def _loader(archive: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget) -> 
         try:
             stream = archive.extractfile(info)
             return b"" if stream is None else budget.read(cast(BinaryIO, stream), counted=False)
-        except (tarfile.TarError, *_broken()):
+        except _broken():
             raise damaged("this member is cut off or damaged") from None
 
     return load
@@ -100,11 +101,12 @@ class _Counted(io.RawIOBase):
     """A stream whose bytes are counted against the limits."""
 
     def __init__(self, stream: BinaryIO, budget: Budget) -> None:
-        self._stream = stream
+        # One piece at a time, so that what comes before damage is not lost with it.
+        self._read = getattr(stream, "read1", stream.read)
         self._budget = budget
 
     def read(self, count: int = -1) -> bytes:
-        data = self._stream.read(count)
+        data: bytes = self._read(count)
         self._budget.spend(len(data))
         return data
 
@@ -170,11 +172,12 @@ def _zstd() -> Any:
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What the decompressors in use raise for broken data."""
+    """What tarfile and the decompressors in use raise for broken data."""
     import lzma
     import sys
 
-    found: list[type[Exception]] = [OSError, EOFError, zlib.error, lzma.LZMAError, ValueError]
+    found: list[type[Exception]] = [tarfile.TarError, OSError, EOFError, ValueError]
+    found += [zlib.error, lzma.LZMAError]
     for name in ("compression.zstd", "backports.zstd"):
         if name in sys.modules:
             found.append(sys.modules[name].ZstdError)

@@ -18,7 +18,8 @@ import torch
 from ..errors import ModelError
 from ..images.views import ViewPlan
 from .checksum import file_sha256, verify_files
-from .probe import Calibration, FamilyProbe, Probe, calibration_from, load_families, load_probes
+from .orientation import Orientation, load_orientation
+from .probe import Calibration, ClassProbe, Probe, calibration_from, load_families, load_probes
 from .stages import Stages, stages_from
 from .thresholds import Thresholds
 from .tower import TOWER_CARD, Tower, load_tower, read_card, read_tower_card
@@ -57,8 +58,8 @@ class Card:
         views = self._mode(mode)["views"]
         whole_jpeg, spread = int(views.get("whole_jpeg", 0)), bool(views.get("spread", False))
         whole, native, trim = bool(views["whole"]), int(views["native"]), bool(views.get("trim", False))
-        staged = "stages" in self._mode(mode)
-        return ViewPlan(size, interpolation, whole, native, whole_jpeg, spread, trim, staged)
+        staged, turn = "stages" in self._mode(mode), "orientation" in self.data
+        return ViewPlan(size, interpolation, whole, native, whole_jpeg, spread, trim, staged, turn)
 
     def calibration(self, mode: str) -> Calibration:
         """The calibration of a mode."""
@@ -87,12 +88,15 @@ class Card:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model: card, tower, probes, and family probes if it has attribution."""
+    """A loaded model: card, tower, probes, family probes if it has attribution, and its judge of orientation
+    if it has one.
+    """
 
     card: Card
     tower: Tower
     probes: Mapping[str, Probe]
-    families: Mapping[str, FamilyProbe] = field(default_factory=dict)
+    families: Mapping[str, ClassProbe] = field(default_factory=dict)
+    orientation: Orientation | None = None
 
 
 def shipped_folder() -> Path:
@@ -199,12 +203,13 @@ def load_model(name: str = DEFAULT_MODEL, dtype: torch.dtype = torch.float32) ->
         probes = load_probes(card.folder / card.data["probe"]["file"], length)
         names = tuple(card.data.get("attribution", {}).get("names", ()))
         families = load_families(card.folder / card.data["probe"]["file"], length, names) if names else {}
+        orientation = load_orientation(card.folder, card.data, length)
         for mode in card.data["modes"]:
             card.calibration(mode), card.thresholds(mode), card.plan(mode, 224, "bicubic")
             card.stages(mode)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the card {card.folder / MODEL_CARD} is not usable: {error!r}") from None
-    return Model(card, tower, probes, families)
+    return Model(card, tower, probes, families, orientation)
 
 
 def load_card_tower(data: Mapping[str, Any], beside: Path, dtype: torch.dtype = torch.float32) -> Tower:

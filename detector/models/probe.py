@@ -136,13 +136,13 @@ class Probe:
 
 
 @dataclass(frozen=True, eq=False)
-class FamilyProbe:
+class ClassProbe:
     """A multinomial linear probe for one kind of view.
 
     Attributes:
-        names: families, in the order of the rows.
-        weight: ``[families, length]``, dtype ``float32``; includes the standardisation.
-        bias: ``[families]``.
+        names: of the classes, in the order of the rows.
+        weight: ``[classes, length]``, dtype ``float32``; includes the standardisation.
+        bias: ``[classes]``.
     """
 
     names: tuple[str, ...]
@@ -150,7 +150,7 @@ class FamilyProbe:
     bias: np.ndarray
 
     def log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        """``[n, families]`` log-probabilities, given that the picture is AI-generated."""
+        """Log-probabilities of the classes, ``[n, classes]``, of views ``[n, ...]``."""
         flat = features.reshape(len(features), -1).astype(np.float64)
         scores = flat @ self.weight.astype(np.float64).T + self.bias
         top = scores.max(axis=1, keepdims=True)
@@ -294,7 +294,7 @@ def rounded(columns: np.ndarray) -> np.ndarray:
     return unpack(tensors, "x")
 
 
-def load_families(path: Path, length: int, names: tuple[str, ...]) -> dict[str, FamilyProbe]:
+def load_families(path: Path, length: int, names: tuple[str, ...]) -> dict[str, ClassProbe]:
     """Read the family probes of a model: tensors ``families.<kind>.weight`` and ``families.<kind>.bias``.
 
     Raises:
@@ -309,7 +309,7 @@ def load_families(path: Path, length: int, names: tuple[str, ...]) -> dict[str, 
             raise ModelError(f"{path} lacks the tensor {error}") from None
         if weight.shape != (len(names), length) or bias.shape != (len(names),):
             raise ModelError(f"{path}: the {kind} family probe does not fit its {len(names)} names")
-        probes[kind] = FamilyProbe(names, weight, bias.astype(np.float64))
+        probes[kind] = ClassProbe(names, weight, bias.astype(np.float64))
     return probes
 
 

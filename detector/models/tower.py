@@ -16,6 +16,7 @@ from torch import nn
 
 from ..errors import ModelError
 from .checksum import verify_files
+from .transfer import Waiting, transfer
 from .vit import VisionTransformer
 
 TOWER_CARD = "tower.json"
@@ -65,6 +66,7 @@ class Tower:
         self.patch_mean = False
         self.device = torch.device("cpu")
         self.dtype = torch.float32
+        self._transfer = transfer(self.device)
         self._mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255
 
@@ -78,10 +80,9 @@ class Tower:
             raise ModelError("the tower's weights were rounded to bfloat16; load the model again for float32")
         self.module.to(device=device, dtype=dtype)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self._transfer = device, dtype, transfer(device)
         return self
 
-    @torch.inference_mode()
     def features(self, views: np.ndarray, patch_mean: bool | None = None) -> np.ndarray:
         """Class tokens of every block, before any projection.
 
@@ -96,13 +97,22 @@ class Tower:
 
         Using every block follows RINE (Koutlis and Papadopoulos, 2024).
         """
+        return self.begin(views, patch_mean)()
+
+    @torch.inference_mode()
+    def begin(self, views: np.ndarray, patch_mean: bool | None = None) -> Waiting:
+        """Begin with `features`. On a CUDA device this returns before they are computed.
+
+        Returns:
+            A function that waits for the features and gives them.
+        """
         means = self.patch_mean if patch_mean is None else patch_mean
         classes, patches = [], []
         for tokens in self._blocks(views):
             classes.append(tokens[:, 0].float())
             if means:
                 patches.append(tokens[:, 1:].float().mean(dim=1))
-        return torch.stack(classes + patches, dim=1).cpu().numpy()
+        return self._transfer.back(torch.stack(classes + patches, dim=1))
 
     @torch.inference_mode()
     def patch_tokens(self, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +144,7 @@ class Tower:
 
     def _blocks(self, views: np.ndarray) -> Iterator[torch.Tensor]:
         """Tokens after each block, for views ``[n, size, size, 3]``, ``uint8``."""
-        pixels = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
+        pixels = self._transfer.there(views).permute(0, 3, 1, 2).float()
         pixels = ((pixels - self._mean) / self._std).to(self.dtype)
         found: Iterator[torch.Tensor] = self.module(pixels)
         return found

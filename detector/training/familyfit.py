@@ -11,7 +11,7 @@ import torch
 
 from ..models.attribution import joined
 from ..models.families import family_of
-from ..models.probe import KINDS, FamilyProbe
+from ..models.probe import KINDS, ClassProbe
 from .crossfit import in_fit, spread
 from .dataset import Example
 from .features import Sample, Vectors
@@ -20,24 +20,24 @@ from .metrics import rate
 from .recipe import Recipe
 
 
-def fit_families(
+def fit_classes(
     features: np.ndarray,
-    families: Sequence[str],
+    classes: Sequence[str],
     weights: np.ndarray,
     *,
     l2: float = 0.03,
     components: int = 512,
     iterations: int = 150,
-) -> FamilyProbe:
+) -> ClassProbe:
     """Multinomial logistic regression on the leading components of standardised features.
 
     Args:
-        features: ``[n, length]`` of AI pictures.
-        families: family of each.
+        features: ``[n, length]``.
+        classes: class of each.
         weights: ``[n]``, positive.
     """
-    names = tuple(sorted(set(families)))
-    target = torch.tensor([names.index(family) for family in families])
+    names = tuple(sorted(set(classes)))
+    target = torch.tensor([names.index(name) for name in classes])
     x, unfold = reduced(features, weights, components)
     share = torch.from_numpy((weights / weights.sum()).astype(np.float32))
     w = torch.zeros(x.shape[1], len(names), requires_grad=True)
@@ -57,7 +57,7 @@ def fit_families(
     columns = [unfold(w.detach()[:, i]) for i in range(len(names))]
     weight = np.stack([column for column, _ in columns]).astype(np.float32)
     bias = b.detach().numpy().astype(np.float64) - np.array([shift for _, shift in columns])
-    return FamilyProbe(names, weight, bias)
+    return ClassProbe(names, weight, bias)
 
 
 def fit_attribution(
@@ -67,7 +67,7 @@ def fit_attribution(
     recipe: Recipe,
     used: np.ndarray,
     on_stage: Callable[[str], None] = lambda text: None,
-) -> tuple[dict[str, FamilyProbe], dict[str, Any]]:
+) -> tuple[dict[str, ClassProbe], dict[str, Any]]:
     """Fit the family probes on AI pictures, and measure them on groups they never saw.
 
     A family with pictures from one group alone cannot be measured so, and is left out of the figures.
@@ -95,8 +95,8 @@ def fit_attribution(
         weights = np.array([counts[cell] ** -0.5 for cell in zip(target, groups, strict=True)])
         fitted = in_fit(mine, examples, recipe.crops)
         known = np.flatnonzero(fitted)
-        final = fit_families(x[known], [target[i] for i in known], weights[known])
-        probes[kind] = FamilyProbe(final.names, spread(final.weight, used), final.bias)
+        final = fit_classes(x[known], [target[i] for i in known], weights[known])
+        probes[kind] = ClassProbe(final.names, spread(final.weight, used), final.bias)
         fold = group_folds(groups, [names.index(t) for t in target], recipe.folds, recipe.seed)
         for k in range(recipe.folds):
             train = np.flatnonzero((fold != k) & fitted)
@@ -104,7 +104,7 @@ def fit_attribution(
             test = [i for i in np.flatnonzero(fold == k) if target[i] in seen]
             if not test or len(seen) < 2:
                 continue
-            probe = fit_families(x[train], [target[i] for i in train], weights[train])
+            probe = fit_classes(x[train], [target[i] for i in train], weights[train])
             full = np.full((len(test), len(names)), -30.0)
             full[:, [names.index(n) for n in probe.names]] = probe.log_probabilities(x[test])
             for i, row in zip(test, full, strict=True):

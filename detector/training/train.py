@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..images.views import ViewPlan
-from ..models.probe import KINDS, FamilyProbe, Probe
+from ..models.probe import KINDS, ClassProbe, Probe
 from ..models.tower import Tower
 from .calibration import calibrate, error_rates, fit_stages, scored
 from .crossfit import held_out, in_fit
@@ -41,7 +41,7 @@ class Fitted:
     evaluations: dict[str, Evaluation]
     scores: dict[str, list[Scored]]
     used: np.ndarray
-    families: dict[str, FamilyProbe]
+    families: dict[str, ClassProbe]
     attribution: dict[str, Any]
 
 

@@ -314,6 +314,8 @@ def _sample(option: click.Option, place: Path) -> Any:
         value = str(place / "file" if kind.file_okay else place / "folder")
     elif kind.name == "CIDR":
         value = "10.0.0.0/8"
+    elif kind.name == "DATE":
+        value = "2026-11-30"
     elif not isinstance(kind, click.types.StringParamType):
         value = "ai"
     if option.metavar == "LIST":

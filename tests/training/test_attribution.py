@@ -18,7 +18,7 @@ from aidetect.cli.formats.writers import schema_text
 from aidetect.cli.main import main
 from aidetect.detector.models.attribution import FLOOR, generators, joined
 from aidetect.detector.models.families import family_of
-from aidetect.detector.training.familyfit import fit_families
+from aidetect.detector.training.familyfit import fit_classes
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_fit_families_tells_three_apart() -> None:
     x = rng.normal(0, 1, (300, 12))
     x[np.arange(300), truth] += 5
     names = ["gan", "flux", "dalle"]
-    probe = fit_families(x, [names[t] for t in truth], np.ones(300), l2=0.01)
+    probe = fit_classes(x, [names[t] for t in truth], np.ones(300), l2=0.01)
     found = probe.log_probabilities(x)
     assert probe.names == ("dalle", "flux", "gan")
     assert np.allclose(np.exp(found).sum(axis=1), 1)

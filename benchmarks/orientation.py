@@ -1,0 +1,216 @@
+"""Fit a model's judge of orientation, measure it on unseen repositories, and add it to the model.
+
+    python benchmarks/orientation.py --base aidetect-2 --restored originals [--scores 100] [--write]
+
+Takes some restored pictures of each repository, turns them as their EXIF tag says (for the truth alone: a
+scan never reads it), and computes the features of their whole view stored in all four ways. A linear probe
+learns the quarter turns. `--scores` also scores pictures of one fold all four ways, as whole files, with the
+judge fitted on the other folds and without it. Features are kept in a file, so a run can be interrupted.
+`--write` fits on everything, and puts the judge into the folder and the card of the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from refresh_card import write
+
+from aidetect.detector.detector import Detector
+from aidetect.detector.errors import InputError
+from aidetect.detector.images.pixels import decode
+from aidetect.detector.images.views import ViewPlan, whole_view
+from aidetect.detector.models.model import Model, load_model
+from aidetect.detector.models.orientation import NAMES, Orientation
+from aidetect.detector.models.probe import ClassProbe, write_tensors
+from aidetect.detector.training.familyfit import fit_classes
+from aidetect.detector.training.features import FeatureCache
+from aidetect.detector.training.fit import group_folds
+from aidetect.detector.training.metrics import roc_auc
+
+FILE = "orientation.safetensors"
+FOLDS = 5
+# What EXIF's orientation says: how many quarters anticlockwise the stored picture is turned.
+_TAG = {3: 2, 6: 1, 8: 3}
+LEAST = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A restored picture."""
+
+    path: Path
+    label: int
+    owner: str
+
+
+def chosen(restored: Path, each: int) -> list[Picture]:
+    """Pictures of every repository, at most ``each`` of a class, in the order of their hashes."""
+    with (restored / "index.csv").open(newline="", encoding="utf-8") as stream:
+        rows = sorted(csv.DictReader(stream), key=lambda row: Path(row["file"]).name)
+    count: Counter[tuple[str, str]] = Counter()
+    found = []
+    for row in rows:
+        count[row["repo"], row["label"]] += 1
+        if count[row["repo"], row["label"]] <= each:
+            picture = Picture(
+                restored / row["file"], int(row["label"] == "ai"), row["repo"].split("/")[0].lower()
+            )
+            found.append(picture)
+    # Mixed, so that a run that is not complete has seen all kinds of sources.
+    return sorted(found, key=lambda picture: picture.path.name)
+
+
+def upright(path: Path) -> np.ndarray | None:
+    """The pixels as a viewer shows them; ``None`` for mirrored and unreadable pictures."""
+    data = path.read_bytes()
+    try:
+        rgb = next(decode(data, frames=1)).rgb
+    except InputError:
+        return None
+    with Image.open(io.BytesIO(data)) as image:
+        tag = image.getexif().get(274, 1)
+    if tag in (2, 4, 5, 7):
+        return None
+    return np.ascontiguousarray(np.rot90(rgb, -_TAG.get(tag, 0)))
+
+
+def features(model: Model, pictures: list[Picture], cache: FeatureCache) -> tuple[np.ndarray, list[int]]:
+    """Features of whole views stored in four ways, ``[n, 4, length]``, ``float16``, and whose they are."""
+    tower = model.tower
+    plan = model.card.plan("fast", tower.preprocess.size, tower.preprocess.interpolation)
+    found, whose = [], []
+    for place, picture in enumerate(pictures):
+        keys = [f"{picture.path.name}:{tower.sha256[:16]}:{tower.dtype}:{quarters}" for quarters in range(4)]
+        if not all(key in cache for key in keys):
+            rgb = upright(picture.path)
+            if rgb is None:
+                continue
+            views = np.stack([_view(np.rot90(rgb, quarters), plan) for quarters in range(4)])
+            vectors = tower.features(views).reshape(4, -1)
+            cache.put(list(zip(keys, vectors, strict=True)))
+            if place % 50 == 0:
+                print(f"{place} of {len(pictures)}", flush=True)
+        found.append(cache.rows(keys))
+        whose.append(place)
+    return np.stack(found), whose
+
+
+def _view(rgb: np.ndarray, plan: ViewPlan) -> np.ndarray:
+    return whole_view(np.ascontiguousarray(rgb), plan.size, plan.interpolation, plan.whole_jpeg).rgb
+
+
+def fitted(x: np.ndarray, owners: list[str]) -> ClassProbe:
+    """A probe of quarter turns, from ``[n, 4, length]``. Large owners count less than their share."""
+    counts = Counter(owners)
+    weights = np.repeat([counts[owner] ** -0.5 for owner in owners], 4)
+    names = list(NAMES) * len(x)
+    return fit_classes(x.reshape(len(names), -1), names, weights, l2=0.01)
+
+
+def show(votes: np.ndarray, labels: np.ndarray) -> None:
+    """Print how often pictures are turned, by the least probability. ``votes``: ``[n, 4 ways, 4]``."""
+    best, top = votes.argmax(2), np.exp(votes.max(2))
+    print("\n| least | upright: turned by mistake (real; AI) | turned: turned upright | turned elsewhere |")
+    print("| --- | --- | --- | --- |")
+    for least in LEAST:
+        said = np.where(top >= least, best, 0)
+        wrong = [100 * (said[labels == label, 0] > 0).mean() for label in (0, 1)]
+        right = 100 * (said[:, 1:] == [1, 2, 3]).mean()
+        other = 100 * ((said[:, 1:] != [1, 2, 3]) & (said[:, 1:] > 0)).mean()
+        print(f"| {least} | {wrong[0]:.1f} %; {wrong[1]:.1f} % | {right:.1f} % | {other:.1f} % |")
+
+
+def scores(model: Model, mode: str, judge: Orientation, pictures: list[Picture]) -> None:
+    """Print what turning does to the logits of whole files, with the judge and without it."""
+    from aidetect.detector.models.device import choose
+
+    dtype = str(model.tower.dtype).removeprefix("torch.")
+    device = choose("auto", dtype)
+    print(f"\n| {mode} | AUC upright | AUC turned | logits of four ways: all within 0.3 | spread, median |")
+    print("| --- " * 5 + "|")
+    labels = np.array([picture.label for picture in pictures])
+    for name, orientation in (("without", None), ("with", judge)):
+        detector = Detector(replace(model, orientation=orientation), device, mode)
+        detector.plan = replace(detector.plan, turn=orientation is not None)
+        logits = np.array([list(_ways(detector, picture)) for picture in pictures])
+        spread = logits.max(1) - logits.min(1)
+        aucs = [roc_auc(labels, logits[:, way]) for way in range(4)]
+        cells = [f"{aucs[0]:.4f}", f"{np.mean(aucs[1:]):.4f}", f"{100 * (spread <= 0.3).mean():.1f} %"]
+        print(f"| {name} the judge | " + " | ".join(cells) + f" | {np.median(spread):.2f} |", flush=True)
+        np.save(f"/tmp/orientation-{mode}-{name}.npy", logits)
+
+
+def _ways(detector: Detector, picture: Picture) -> Iterator[float]:
+    rgb = upright(picture.path)
+    assert rgb is not None
+    turned = [np.ascontiguousarray(np.rot90(rgb, quarters)) for quarters in range(4)]
+    for record in detector.score(turned):
+        assert record.logit is not None
+        yield record.logit
+
+
+def main() -> None:
+    """Fit, print, and write on request."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--base", required=True, help="the model")
+    parser.add_argument("--restored", type=Path, required=True, help="folder of restored originals")
+    parser.add_argument("--each", type=int, default=8, help="pictures of a repository and class, at most")
+    parser.add_argument("--most", type=int, help="pictures in all, at most")
+    parser.add_argument("--least", type=float, default=0.9, help="probability at which a picture is turned")
+    parser.add_argument("--scores", type=int, default=0, help="pictures to score all four ways")
+    parser.add_argument("--mode", default="standard")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    from aidetect.detector.models.device import choose
+
+    device = choose()
+    model = load_model(arguments.base, device.dtype)
+    model.tower.to(torch.device(device.name), device.dtype)
+    pictures = chosen(arguments.restored, arguments.each)[: arguments.most]
+    cache = FeatureCache(arguments.restored / "orientation.sqlite")
+    x, whose = features(model, pictures, cache)
+    pictures = [pictures[place] for place in whose]
+    owners = [picture.owner for picture in pictures]
+    labels = np.array([picture.label for picture in pictures])
+    print(f"{len(pictures)} pictures of {len(set(owners))} owners")
+    fold = np.array(group_folds(owners, labels.tolist(), FOLDS, 0))
+    votes = np.empty((len(x), 4, 4))
+    judge = None
+    for k in range(FOLDS):
+        train, test = fold != k, fold == k
+        probe = fitted(x[train], [owners[i] for i in np.flatnonzero(train)])
+        votes[test] = probe.log_probabilities(x[test].reshape(-1, x.shape[2])).reshape(-1, 4, 4)
+        judge = judge or Orientation(probe, arguments.least)
+    show(votes, labels)
+    if arguments.scores and judge:
+        rng = np.random.default_rng(0)
+        some = rng.permutation(np.flatnonzero(fold == 0))[: arguments.scores]
+        scores(model, arguments.mode, judge, [pictures[i] for i in some])
+    if arguments.write:
+        probe = fitted(x, owners)
+        folder = model.card.folder
+        write_tensors(folder / FILE, {"weight": probe.weight, "bias": probe.bias})
+        said = np.where(np.exp(votes.max(2)) >= arguments.least, votes.argmax(2), 0)
+        measured = {
+            "pictures": len(x),
+            "owners": len(set(owners)),
+            "upright_turned": float((said[:, 0] > 0).mean()),
+            "turned_back": float((said[:, 1:] == [1, 2, 3]).mean()),
+        }
+        entry = {"file": FILE, "least": arguments.least, "measured": measured}
+        files = {**model.card.data["files"], FILE: hashlib.sha256((folder / FILE).read_bytes()).hexdigest()}
+        write(folder, {**model.card.data, "orientation": entry, "files": files})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Orientation: pictures that look turned are judged turned back, and the others as before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY_BLOCKS, TINY_WIDTH, encode, exif, noise, shapes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aidetect.detector.detector import Detector
+from aidetect.detector.errors import ModelError
+from aidetect.detector.explain.influence import score_frame
+from aidetect.detector.images.turns import turned
+from aidetect.detector.images.views import View, ViewPlan, looked_at, make_views
+from aidetect.detector.inputs.source import Source
+from aidetect.detector.live import Live
+from aidetect.detector.models.checksum import file_sha256
+from aidetect.detector.models.device import choose
+from aidetect.detector.models.model import Model, load_model
+from aidetect.detector.models.orientation import NAMES, Orientation
+from aidetect.detector.models.probe import ClassProbe, write_tensors
+from aidetect.detector.record import Record
+from aidetect.detector.resultcache import ResultCache
+from aidetect.detector.training.familyfit import fit_classes
+
+PLAN = ViewPlan(32, whole=True, native=3, whole_jpeg=90, spread=True, trim=True, turn=True)
+
+
+def landscape(width: int = 120, height: int = 80, seed: int = 0) -> np.ndarray:
+    """A bright sky above dark ground: a picture with a top."""
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 40, (height, width, 3))
+    rgb[: int(height * rng.uniform(0.4, 0.6))] += 200
+    return rgb.astype(np.uint8)
+
+
+def four(rgb: np.ndarray) -> list[np.ndarray]:
+    """A picture as it is stored turned anticlockwise by 0 to 3 quarters."""
+    return [np.ascontiguousarray(np.rot90(rgb, quarters)) for quarters in range(4)]
+
+
+# --- the views --------------------------------------------------------------------------------------
+
+
+@given(
+    width=st.integers(20, 100), height=st.integers(20, 100), quarters=st.integers(1, 3), staged=st.booleans()
+)
+def test_views_turned_back_are_those_of_the_upright_picture(
+    width: int, height: int, quarters: int, staged: bool
+) -> None:
+    plan = replace(PLAN, staged=staged, trim=False)
+    rgb = shapes(2 * width, 2 * height)  # even, so that there is a middle
+    stored = four(rgb)[quarters]
+    box = looked_at(stored, plan)
+    views = make_views(stored, plan, box)
+    plain = [replace(view, rgb=view.plain) for view in views if view.plain is not None]
+    found = turned(stored, plan, box, plain).views(quarters)
+    expected = make_views(rgb, plan)
+    assert [(view.kind, view.stage) for view in found] == [(view.kind, view.stage) for view in expected]
+
+    def crops(some: list[View]) -> list[bytes]:
+        return [view.rgb.tobytes() for view in some if view.kind == "native"]
+
+    assert crops(found) == crops(expected)
+    # Squares are resized before they are turned, so rounding differs; of two at the ends, order may differ.
+    near = [view.rgb.astype(int) for view in expected if view.kind != "native"]
+    for view in found:
+        left, upper, right, lower = view.box
+        assert 0 <= left < right <= stored.shape[1]
+        assert 0 <= upper < lower <= stored.shape[0]
+        inside = np.rot90(stored[upper:lower, left:right], -quarters)
+        if view.kind == "native":
+            height_, width_ = inside.shape[:2]
+            assert np.array_equal(view.rgb[:height_, :width_], inside)
+        else:
+            assert min(np.abs(view.rgb.astype(int) - other).mean() for other in near) < 4
+
+
+def test_a_picture_within_bars_is_turned_back_within_them() -> None:
+    rgb = np.zeros((100, 160, 3), np.uint8)
+    rgb[:, 32:128] = shapes(96, 100)
+    box = looked_at(rgb, PLAN)
+    assert box == (32, 0, 128, 100)
+    for quarters in (1, 2, 3):
+        for view in turned(rgb, PLAN, box, []).views(quarters):
+            assert view.box[0] >= box[0]
+            assert view.box[2] <= box[2]
+
+
+# --- the judge --------------------------------------------------------------------------------------
+
+
+def vote(*shares: float) -> np.ndarray:
+    return np.log(np.array(shares))
+
+
+@pytest.mark.parametrize(
+    ("votes", "quarters"),
+    [
+        ([vote(0.97, 0.01, 0.01, 0.01)], 0),
+        ([vote(0.01, 0.97, 0.01, 0.01)], 1),
+        ([vote(0.01, 0.01, 0.01, 0.97)], 3),
+        ([vote(0.1, 0.7, 0.1, 0.1)], 0),  # not sure enough
+        ([vote(0.01, 0.97, 0.01, 0.01), vote(0.97, 0.01, 0.01, 0.01)], 0),  # two squares disagree
+        ([vote(0.01, 0.01, 0.97, 0.01), vote(0.2, 0.1, 0.6, 0.1)], 0),
+    ],
+)
+def test_a_picture_is_turned_only_when_that_is_sure(votes: list[np.ndarray], quarters: int) -> None:
+    probe = ClassProbe(NAMES, np.zeros((4, 1)), np.zeros(4))
+    assert Orientation(probe, 0.9).quarters(votes) == quarters
+
+
+# --- scores -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_model_folder: Path) -> Orientation:
+    """A judge fitted on landscapes with the tiny tower."""
+    tower = load_model(str(tiny_model_folder)).tower
+    plan = ViewPlan(32)
+    views = [make_views(rgb, plan)[0].rgb for seed in range(60) for rgb in four(landscape(90, 70, seed=seed))]
+    features = tower.features(np.stack(views)).reshape(len(views), -1)
+    probe = fit_classes(features, list(NAMES) * 60, np.ones(len(views)), l2=1e-4)
+    return Orientation(probe, 0.9)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path, judge: Orientation) -> Model:
+    """The tiny model with that judge."""
+    model = load_model(str(tiny_model_folder))
+    card = replace(model.card, data={**model.card.data, "orientation": {"least": judge.least}})
+    return replace(model, card=card, orientation=judge)
+
+
+def detector(model: Model, mode: str = "standard", batch_size: int = 8) -> Detector:
+    return Detector(model, choose("cpu", "float32"), mode, workers=2, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("mode", ["fast", "standard", "thorough"])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_a_picture_scores_alike_however_it_is_stored(model: Model, mode: str, batch_size: int) -> None:
+    stored = [rgb for seed in range(100, 104) for rgb in four(landscape(150, 90, seed))]
+    plain = replace(model, orientation=None, card=load_model(str(model.card.folder)).card)
+    records = detector(model, mode, batch_size).score(stored)
+    before = detector(plain, mode, batch_size).score(stored)
+    assert [record.turned for record in records] == [0, 90, 180, 270] * 4
+    for start in range(0, 16, 4):
+        logits = [record.logit for record in records[start : start + 4]]
+        assert logits == pytest.approx([logits[0]] * 4, abs=0.05)
+        others = [record.logit for record in before[start : start + 4]]
+        assert max(others) - min(others) > 0.1  # it is the judge that makes them alike
+        assert logits[0] == others[0]
+        natives = [{v.logit for v in r.views if v.kind == "native"} for r in records[start : start + 4]]
+        assert all(found == natives[0] for found in natives)
+
+
+@pytest.mark.parametrize(
+    ("least", "pictures"),
+    [(0.9, [landscape(90, 70, 7), landscape(90, 140, 8)]), (1.1, [noise(90, 70), *four(landscape(90, 70))])],
+)
+def test_pictures_that_are_not_turned_score_as_before(
+    model: Model, judge: Orientation, least: float, pictures: list[np.ndarray]
+) -> None:
+    plain = replace(model, orientation=None, card=load_model(str(model.card.folder)).card)
+    model = replace(model, orientation=replace(judge, least=least))
+    for new, old in zip(detector(model).score(pictures), detector(plain).score(pictures), strict=True):
+        assert new.turned == 0
+        assert (new.logit, new.views, new.warnings) == (old.logit, old.views, old.warnings)
+
+
+def test_the_tag_counts_for_nothing(model: Model) -> None:
+    rgb = landscape(150, 90, 3)
+    for quarters, stored in enumerate(four(rgb)):
+        files = [encode(stored, "PNG", exif=exif(tag)) for tag in range(1, 9)]
+        records = detector(model).score(files)
+        assert {record.turned for record in records} == {90 * quarters}
+        assert len({record.logit for record in records}) == 1
+
+
+def test_the_record_says_so(model: Model) -> None:
+    (record,) = detector(model).score([four(landscape(150, 90))[3]])
+    assert record.warnings[-1].startswith("turned: ")
+    data = json.loads(json.dumps(record.to_dict()))
+    assert data["pixels"]["turned"] == 270
+    assert Record.from_dict(data).turned == 270
+    (upright,) = detector(model).score([landscape(150, 90)])
+    assert "turned" not in upright.to_dict()["pixels"]
+    for view in record.views:
+        left, upper, right, lower = view.box
+        assert 0 <= left < right <= 90
+        assert 0 <= upper < lower <= 150
+
+
+def test_from_the_cache_and_beside_others(model: Model, tmp_path: Path) -> None:
+    stored = [encode(rgb) for rgb in four(landscape(150, 90, 5))]
+    one = detector(model)
+    first = one.score(stored)
+    cache = ResultCache(tmp_path / "c.sqlite", "tiny", one.identity)
+    for _ in range(2):
+        sources = [Source("a", "memory", payload=data) for data in stored]
+        found = list(one.stream(sources, cache=cache))
+        assert [(r.logit, r.turned, r.views) for r in found] == [(r.logit, r.turned, r.views) for r in first]
+    assert all(record.cached for record in found)
+    live = Live({"standard": one})
+    futures = [live.submit(Source("a", "memory", payload=data)) for data in stored]
+    assert [future.result(60).logit for future in futures] == [record.logit for record in first]
+    live.close()
+
+
+def test_an_explanation_is_of_the_picture_turned_back(model: Model) -> None:
+    rgb = landscape(150, 90, 9)
+    for stored in four(rgb):
+        _, frame = score_frame(detector(model), encode(stored), "a.png")
+        assert np.array_equal(frame, rgb)
+
+
+# --- the file ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_judge(model_copy: Path) -> Iterator[Callable[..., Path]]:
+    """Writes a judge of a given shape into a copy of the tiny model."""
+
+    def make(length: int = TINY_BLOCKS * TINY_WIDTH, listed: bool = True, **tensors: np.ndarray) -> Path:
+        path = model_copy / "orientation.safetensors"
+        write_tensors(path, tensors or {"weight": np.zeros((4, length), np.float32), "bias": np.zeros(4)})
+        card = json.loads((model_copy / "model.json").read_text())
+        card["orientation"] = {"file": path.name, "least": 0.9}
+        if listed:
+            card["files"][path.name] = file_sha256(path)
+        (model_copy / "model.json").write_text(json.dumps(card))
+        return model_copy
+
+    yield make
+
+
+def test_a_judge_is_loaded_with_its_model(with_judge: Callable[..., Path]) -> None:
+    found = load_model(str(with_judge())).orientation
+    assert found is not None
+    assert found.least == 0.9
+    assert Detector.load(str(with_judge()), "cpu").plan.turn
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"length": 3}, "does not fit"),
+        ({"listed": False}, "no hash"),
+        ({"bias": np.zeros(4)}, "lacks the tensor"),
+    ],
+)
+def test_a_judge_that_does_not_fit_is_refused(
+    with_judge: Callable[..., Path], options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        load_model(str(with_judge(**options)))
