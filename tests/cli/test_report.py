@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import duckdb
+import fsspec
 import jsonschema
 import pandas as pd
 import pyarrow.parquet as pq
@@ -446,3 +447,20 @@ def test_pages_appear_all_or_none(tmp_path: Path, short_pages: None, monkeypatch
     monkeypatch.setattr(html.Writer, "_write", fail)
     assert run(path, "-o", tmp_path / "y.html").exit_code == 2
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_reports_are_read_from_and_written_to_stores(tmp_path: Path, short_pages: None) -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("1.parquet", "2.parquet"):
+        store.pipe(
+            f"/parts/{name}",
+            write_parquet(tmp_path / name, [scored(f"{i}.png") for i in range(3)]).read_bytes(),
+        )
+    try:
+        assert run("memory://parts", "-o", "memory://out/r.html").exit_code == 0
+        assert sorted(store.ls("/out", detail=False)) == ["/out/r.html", "/out/r.page-2.html"]
+        assert as_json("memory://parts/1.parquet")["counts"]["images"] == 3
+        missing = run("memory://parts/none.json")
+        assert (missing.exit_code, missing.stderr.count("\n")) == (2, 1)
+    finally:
+        store.store.clear()
