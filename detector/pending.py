@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .images.turns import Turned
 from .images.views import View
-from .models.orientation import Orientation
-from .models.stages import Stages
 from .record import Record
 from .resultcache import ResultCache
+
+if TYPE_CHECKING:
+    from .models.orientation import Orientation
+    from .models.stages import Stages
 
 
 @dataclass

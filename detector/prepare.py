@@ -24,7 +24,7 @@ from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbna
 from .inputs import stores
 from .inputs.fetch import Fetcher
 from .inputs.source import Source, file_digest, read_file, read_stream
-from .models.model import Thresholds
+from .models.thresholds import Thresholds
 from .pending import Extras, Frame, Prepared, kept_frames
 from .record import Record
 from .resources import PixelGate, Turns
