@@ -108,8 +108,9 @@ class Result:
         """The result that `to_data` gave this data for."""
         boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
         families = [np.array(vector) for vector in data["families"]]
-        where = {name: int(data[name]) for name in ("stage", "quarters")}
-        return cls(data["kinds"], boxes, data["logits"], families, kept=True, **where)
+        found = cls(data["kinds"], boxes, data["logits"], families, kept=True, stage=data["stage"])
+        found.quarters = data["quarters"]
+        return found
 
 
 @dataclass
