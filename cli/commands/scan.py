@@ -229,7 +229,6 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
         click.echo(schema_text(), nl=False)
         return
     given = _names(names, options["lists"], options["null"])
-    check_output(options["output"])
     fetch = FetchOptions(
         allowed=not options["no_network"],
         at_once=options["max_downloads"],
@@ -278,6 +277,7 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
     from aidetect.detector.record import printable
 
     output: Path | str | None = options["output"]
+    check_output(output)
     suffix = PurePosixPath(output).suffix.lower() if output else ""
     format_ = options["format_"] or SUFFIXES.get(suffix, "table")
     started = datetime.now(UTC)
