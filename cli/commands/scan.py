@@ -190,7 +190,6 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
     )
     if options["engine"] == "ray":
         finish(scan_on_ray(given, fetch, options))
-    check_output(options["output"])
     inputs = Inputs(given, walk_options(options, clips=True), selection(options), fetch)
     with contextlib.closing(inputs.ahead):
         try:
@@ -234,6 +233,7 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
     from aidetect.detector.record import printable
 
     output: Path | str | None = options["output"]
+    check_output(output)
     format_ = output_format(options["format_"], output)
     started = datetime.now(UTC)
     detector = detector_for(options)
