@@ -131,15 +131,14 @@ class Inputs:
         def enter(sources: Iterable[Source]) -> Iterator[Source]:
             return archives.entered(sources, fetch, left_out)
 
-        for name in _TALKATIVE:  # what is wrong is said in the records
-            logging.getLogger(name).addHandler(logging.NullHandler())
-
         def known(source: Source) -> bool:
             if decodable or source.name in given or not is_clip_name(source.name):
                 return True
             self.not_decoded += 1
             return False
 
+        for name in _TALKATIVE:  # what is wrong is said in the records
+            logging.getLogger(name).addHandler(logging.NullHandler())
         found = enter(expand(names, walk, fetch, left_out))
         self.ahead = Ahead(archives.loaded(selected(filter(known, found), selection, enter)))
 

@@ -34,7 +34,7 @@ _HOW = (
     | Interpolation.BITEXACT
 )
 _UNSPECIFIED = 2
-_NEAR, _LONG = 1e-6, 0.5  # seconds: equal but for rounding; longer than a frame usually is
+_NEAR = 1e-6  # seconds: equal but for rounding
 # Lines from which on a stream that states no colour matrix is taken for BT.709, as players do.
 _HD_LINES = 720
 
@@ -78,8 +78,6 @@ class _Clip:
         self.broken = 0  # packets that could not be decoded
         self.encrypted = False
         self.frames = 0  # decoded since the last seek
-        self.end = 0.0  # of the last packet that was read, in seconds
-        self.ended = False  # whether all packets have been read
         self.position = float("-inf")  # time of the last frame that was decoded
         self.start = 0.0
         base = self.stream.time_base
@@ -126,12 +124,29 @@ class _Clip:
             return float(stream.duration * base)
         if self.container.duration:
             return self.container.duration / av.time_base
-        last = 0.0
-        with contextlib.suppress(av.error.FFmpegError):
-            for packet in self.container.demux(stream):
+        return self._last_packet()
+
+    def stated(self, seconds: float) -> float:
+        """The clip's length by its number of frames, where the container states it, if that is longer."""
+        rate = float(self.stream.average_rate or 0)
+        return max(seconds, self.stream.frames / rate if rate else 0.0)
+
+    def there(self, seconds: float) -> float:
+        """How much of a clip of a stated length is really there, in seconds."""
+        near = round((seconds + self.start) / (self.stream.time_base or 1))
+        end = self._last_packet() if self._seek(near) else 0.0
+        if not end:  # what the index says lies beyond the end of the file
+            self.rewind()
+            end = self._last_packet()
+        return end
+
+    def _last_packet(self) -> float:
+        """Read all packets from here on; when the last one ends, in seconds."""
+        base, last = self.stream.time_base, 0.0
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            for packet in self.container.demux(self.stream):
                 if packet.pts is not None and base is not None:
                     last = max(last, float((packet.pts + (packet.duration or 0)) * base) - self.start)
-        self.rewind()
         return last
 
     def rewind(self) -> None:
@@ -157,14 +172,10 @@ class _Clip:
                 self.broken += 1
                 packet = None
             if packet is None:
-                self.ended = True
                 return
             yield from self._decode_packet(packet)
 
     def _decode_packet(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
-        base = self.stream.time_base
-        if packet.pts is not None and base is not None:
-            self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * base) - self.start)
         self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
         try:
             yield from packet.decode()
@@ -235,9 +246,10 @@ def _run(job: dict[str, Any], file: IO[bytes], out: _Output) -> None:
         codec = clip.stream.codec_context
         rate = float(clip.stream.average_rate or 0)
         out.send("clip", codec=codec.codec.canonical_name, seconds=seconds, fps=rate)
-        length = min(seconds, job["max_seconds"])
-        if length < seconds:
-            out.send("note", slug="long", text=f"only the first {length:.0f} of {seconds:.0f} s were judged")
+        there = min(seconds, clip.there(seconds))
+        length = min(there, job["max_seconds"])
+        if length < there:
+            out.send("note", slug="long", text=f"only the first {length:.0f} of {there:.0f} s were judged")
         if any(not 0 <= t <= seconds for t in job["at"]):
             raise _GivenUpError("no_such_time", f"the clip is {seconds:.1f} s long")
         slots = [(t, t) for t in job["at"]] or Sampling(job["fps"], job["frames"]).slots(length)
@@ -260,20 +272,19 @@ def _run(job: dict[str, Any], file: IO[bytes], out: _Output) -> None:
             parts = "1 part" if clip.broken == 1 else f"{clip.broken} parts"
             text = f"{parts} could not be decoded; the last frame judged is at {last:.1f} of {seconds:.1f} s"
             out.send("note", slug="damaged", text=text)
-        elif (part := _missing(clip, seconds, length)) is not None:
-            out.send("note", slug="truncated", text=part)
+        elif there < (stated := clip.stated(seconds)) - _tolerance(name, stated, rate):
+            out.send("note", slug="truncated", text=f"only {there:.1f} of {stated:.1f} s are there")
         if interlaced:
             out.send("note", slug="interlaced", text="frames hold two fields each; they were not separated")
 
 
-def _missing(clip: _Clip, seconds: float, length: float) -> str | None:
-    """How much of a clip is there, if its container says more; ``None`` if nothing is known to be missing."""
-    rate = float(clip.stream.average_rate or 0)
-    stated = max(seconds, clip.stream.frames / rate if rate else 0.0)
-    there = min(seconds, clip.end) if clip.ended else seconds
-    if there < min(stated, length) - max(_LONG, 2 / (rate or 25)) or seconds < stated - _LONG:
-        return f"only {there:.1f} of {stated:.1f} s are there"
-    return None
+def _tolerance(name: str, seconds: float, rate: float) -> float:
+    """By how many seconds a whole clip may end before its stated length.
+
+    Matroska does not say how long the last frame is shown, which may be long.
+    """
+    frames = 2 / (rate or 25)
+    return max(1.0, seconds / 20, frames) if name in ("WebM", "MKV") else frames
 
 
 def _nothing(clip: _Clip, name: str) -> _GivenUpError:

@@ -70,12 +70,12 @@ def scenes(shots: Sequence[Shot], endless: bool) -> list[tuple[int, float]]:
         stays = index == len(shots) - 1 and not endless
         shown = float("inf") if stays else one.milliseconds
         # The latest pictures first: neighbours are the likeliest to look alike.
-        alike = next((i for i in reversed(range(len(found))) if alike(leaders[i], one.small)), None)
-        if alike is None:
+        same = next((i for i in reversed(range(len(found))) if alike(leaders[i], one.small)), None)
+        if same is None:
             leaders[len(found)] = one.small
             found.append((index, shown))
         else:
-            found[alike] = (found[alike][0], found[alike][1] + shown)
+            found[same] = (found[same][0], found[same][1] + shown)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -281,6 +282,17 @@ def test_a_clip_without_a_length_is_read_to_find_it() -> None:
     live = clip("vp9.webm", pictures(SECONDS, RATE, shots=3), rate=RATE, container_options={"live": "1"})
     found = list(stills(live))
     assert (len(found), found[0].about.seconds) == (SECONDS, SECONDS)
+
+
+def test_a_length_that_is_too_long_does_not_thin_the_samples() -> None:
+    data = three_shots("vp9.webm")
+    at = data.index(b"\x44\x89\x88") + 3
+    (stated,) = struct.unpack(">d", data[at : at + 8])
+    assert stated == 1000 * SECONDS
+    notes: list[str] = []
+    found = list(stills(data[:at] + struct.pack(">d", 4e7) + data[at + 8 :], notes=notes))
+    assert len(found) == SECONDS
+    assert notes == ["truncated: only 6.0 of 40000.0 s are there"]
 
 
 def test_bounds() -> None:
