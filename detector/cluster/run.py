@@ -88,7 +88,9 @@ def described(settings: Settings, cluster: Cluster, started: datetime, command: 
     """
     import ray
 
-    task = ray.remote(describe).options(num_cpus=_share(cluster), num_gpus=cluster.gpus, max_retries=3)
+    # Its process ends with it, and with that the model in its memory.
+    once = ray.remote(max_calls=1, num_cpus=_share(cluster), num_gpus=cluster.gpus)
+    task = once(describe)
     try:
         found: Description = ray.get(task.remote(settings, started, command))
     except ray.exceptions.RayTaskError as error:
