@@ -130,7 +130,7 @@ def scan(
     context.target_max_block_size = _BLOCK_FOR_GPU if cluster.gpus else _BLOCK
     context.enable_progress_bars = cluster.bars
     keys = ray.put(done)
-    cores = int(ray.cluster_resources().get("CPU", 1))
+    cores = int(_resources().get("CPU", 1))
     settings = replace(settings, threads=1)
     listing = ray.data.read_datasource(
         Listing(inputs, choice, keys), num_cpus=_LISTING, override_num_blocks=_PIECES * cores
@@ -201,11 +201,16 @@ def _share(cluster: Cluster) -> float:
     return _SCORING_ON_GPU if cluster.gpus else _SCORING
 
 
-def _fitting(cluster: Cluster) -> int:
-    """How many actors fit on the cluster as it is."""
+def _resources() -> dict[str, float]:
     import ray
 
-    there = ray.cluster_resources()
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _fitting(cluster: Cluster) -> int:
+    """How many actors fit on the cluster as it is."""
+    there = _resources()
     if cluster.gpus:
         return max(1, int(there.get("GPU", 0) / cluster.gpus))
     return max(1, int(there.get("CPU", 1)))

@@ -211,10 +211,11 @@ def _entered(source: Source, choice: Choice, is_done: Callable[[Source], bool]) 
     if source.kind != "archive":
         yield source
         return
-    with contextlib.closing(entered([source], choice.fetch)) as members:
-        yield from loaded(
-            member for member in members if is_new(member, choice.selection) and not is_done(member)
-        )
+    yield from loaded(
+        member
+        for member in entered([source], choice.fetch)
+        if is_new(member, choice.selection) and not is_done(member)
+    )
 
 
 class Scorer:

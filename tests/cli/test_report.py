@@ -28,7 +28,7 @@ from aidetect.cli.main import main
 from aidetect.detector import parquet
 from aidetect.detector.audit.stored import open_report
 from aidetect.detector.errors import AidetectError
-from aidetect.detector.models.model import Thresholds
+from aidetect.detector.models.thresholds import Thresholds
 from aidetect.detector.record import Record, ViewScore
 
 STABILITY = {
