@@ -4,7 +4,7 @@
 
 Landscapes are drawn by plain code. Abstract pictures come from a convolutional network with random weights:
 it is built like a generator, but was never trained. A file that is no picture, and files with metadata for
-the examples of evidence, complete the set.
+the examples of evidence, complete the set. A clip is coded from two of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image, PngImagePlugin
 
@@ -89,6 +90,20 @@ def write(folder: Path) -> None:
     landscape(240, 320, 8).save(folder / "valley.png")
     pattern(256, 0).save(folder / "pattern.webp", lossless=True)
     (folder / "broken.png").write_text("<!doctype html><title>404 Not Found</title>")
+
+
+def write_clip(folder: Path) -> None:
+    """Write a clip of two shots, a landscape and an abstract picture, into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with av.open(folder / "hills.mp4", "w") as output:
+        stream = output.add_stream("libx264", rate=8, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for shot in (landscape(480, 240, 3), abstract(512, 6)):
+            picture = np.asarray(shot)
+            for number in range(24):
+                part = np.ascontiguousarray(picture[:240, 4 * number : 4 * number + 320])
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
+        output.mux(stream.encode(None))
 
 
 def write_claims(folder: Path) -> None:

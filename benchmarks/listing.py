@@ -47,6 +47,10 @@ def made_up(names: int, folder: int) -> type[fsspec.AbstractFileSystem]:
     return MadeUp
 
 
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--names", type=int, default=1_000_000)
@@ -70,14 +74,15 @@ def main() -> None:
     record = next(stream)
     assert record.status == "ok", record.error
     first = time.perf_counter() - start
+    before = peak_mib()
     begun = time.perf_counter()
     for _ in sources:
         pass
     seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{sources.listed:,} names in folders of {arguments.folder or arguments.names:,}")
     print(f"first name after {listed:.1f} s, first score after {first:.1f} s")
-    print(f"the other names in {seconds:.1f} s; peak memory {peak:.0f} MiB, with the model")
+    print(f"the other names in {seconds:.1f} s; peak memory {peak_mib():.0f} MiB")
+    print(f"of this, the model and the first pictures: {before:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -206,6 +206,7 @@ def sessions(shared: bool) -> Iterator[Callable[[], Session]]:
         base = Path(name).resolve()
         demo_pictures.write(base / "pictures" / "folder")
         demo_pictures.write_claims(base / "pictures" / "claims")
+        demo_pictures.write_clip(base / "pictures" / "clips")
         environment = {
             "XDG_DATA_HOME": str(base / "data"),
             "AIDETECT_CACHE_DIR": "",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from aidetect.detector.inputs.filters import WalkOptions
 from aidetect.detector.inputs.source import Source, file_error
 
 from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
+
+if TYPE_CHECKING:
+    from aidetect.detector.clips.sampling import Sampling
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -48,6 +51,34 @@ frames_option = click.option(
     metavar="N",
     help="Score at most this many frames of an animation.",
 )
+
+
+def video_options(command: F) -> F:
+    """Add ``--video-fps --video-frames``."""
+    options = [
+        click.option(
+            "--video-fps",
+            type=click.FloatRange(0, 1000, min_open=True),
+            default=1.0,
+            show_default=True,
+            callback=_finite,
+            metavar="FPS",
+            help="Score so many frames a second of a clip.",
+        ),
+        click.option(
+            "--video-frames",
+            type=click.IntRange(1, 1000),
+            default=64,
+            show_default=True,
+            metavar="N",
+            help="Score at most this many frames of a clip, evenly spaced.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 strict_option = click.option(
     "--strict",
     is_flag=True,
@@ -86,14 +117,15 @@ def file_options(command: F) -> F:
     return command
 
 
-def walk_options(options: dict[str, Any]) -> WalkOptions:
-    """How `file_options` say that folders are searched."""
+def walk_options(options: dict[str, Any], clips: bool = False) -> WalkOptions:
+    """How `file_options` say that folders are searched, and whether clips are looked for too."""
     return WalkOptions(
         recursive=options["recursive"],
         hidden=options["hidden"],
         include=options["include"],
         exclude=options["exclude"],
         all_files=options["all_files"],
+        clips=clips,
         ignore=not options["no_ignore"],
         archives=options.get("archives", False),
     )
@@ -118,14 +150,20 @@ class LocalFile:
 
 
 def local_files(
-    inputs: Iterable[str], options: dict[str, Any], left_out: Iterable[Path] = ()
+    inputs: Iterable[str], options: dict[str, Any], left_out: Iterable[Path] = (), clips: bool = False
 ) -> list[LocalFile]:
     """The files that inputs and `file_options` select, each once, without those in ``left_out`` folders.
+
+    Args:
+        inputs: files and folders.
+        options: those of the command.
+        left_out: folders.
+        clips: whether clips in folders count.
 
     Raises:
         CommandError: an input is an address, an archive, or standard input.
     """
-    walk = walk_options(options)
+    walk = walk_options(options, clips)
     closed = [Path(os.path.realpath(folder)) for folder in left_out]
     found: dict[Path, LocalFile] = {}
     for name in inputs:
@@ -163,7 +201,16 @@ def detector_options(options: dict[str, Any]) -> dict[str, Any]:
         "max_pixels": None if megapixels is None else int(megapixels * 1e6),
         "frames": options.get("frames"),
         "strict": options.get("strict"),
+        "sampling": _sampling(options),
     }
+
+
+def _sampling(options: dict[str, Any]) -> Sampling | None:
+    if "video_fps" not in options:
+        return None
+    from aidetect.detector.clips.sampling import Sampling
+
+    return Sampling(options["video_fps"], options["video_frames"])
 
 
 def detector_for(options: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import shutil
 import tempfile
@@ -14,17 +15,19 @@ from typing import Any
 
 import click
 
+from aidetect.detector.clips.container import has_video
 from aidetect.detector.errors import InputError
 from aidetect.detector.inputs import archives, stores
 from aidetect.detector.inputs.ahead import Ahead
 from aidetect.detector.inputs.expand import expand
 from aidetect.detector.inputs.fetch import FetchOptions
-from aidetect.detector.inputs.filters import WalkOptions
+from aidetect.detector.inputs.filters import WalkOptions, is_clip_name
 from aidetect.detector.inputs.selection import Selection, selected
 from aidetect.detector.inputs.source import Source, file_error
 
 from .common import CommandError, F
 
+_TALKATIVE = "aiobotocore aiohttp asyncio azure botocore fsspec gcsfs google pypdf py7zr s3fs".split()
 _AGO = re.compile(r"(\d{1,6})([hdw])")
 _SECONDS = {"h": 3600, "d": 86400, "w": 604800}
 
@@ -117,7 +120,10 @@ class Inputs:
     def __init__(
         self, names: Iterable[str], walk: WalkOptions, selection: Selection, fetch: FetchOptions
     ) -> None:
+        given = set(names := list(names))
+        decodable = has_video()
         self.not_entered = 0  # archives that were left out
+        self.not_decoded = 0  # clips that were found and left out, for want of the extra
 
         def left_out(name: str) -> None:
             self.not_entered += 1
@@ -125,18 +131,29 @@ class Inputs:
         def enter(sources: Iterable[Source]) -> Iterator[Source]:
             return archives.entered(sources, fetch, left_out)
 
+        def known(source: Source) -> bool:
+            if decodable or source.name in given or not is_clip_name(source.name):
+                return True
+            self.not_decoded += 1
+            return False
+
+        for name in _TALKATIVE:  # what is wrong is said in the records
+            logging.getLogger(name).addHandler(logging.NullHandler())
         found = enter(expand(names, walk, fetch, left_out))
-        self.ahead = Ahead(archives.loaded(selected(found, selection, enter)))
+        self.ahead = Ahead(archives.loaded(selected(filter(known, found), selection, enter)))
 
     @property
     def hint(self) -> str:
-        """What to say about archives that were left out; empty if there were none."""
-        if not self.not_entered:
-            return ""
-        what = (
-            "1 archive or PDF was" if self.not_entered == 1 else f"{self.not_entered} archives or PDFs were"
-        )
-        return f"{what} not entered (--archives enters them)"
+        """What to say about archives and clips that were left out; empty if there were none."""
+        said = []
+        if self.not_entered:
+            one = self.not_entered == 1
+            what = "1 archive or PDF was" if one else f"{self.not_entered} archives or PDFs were"
+            said.append(f"{what} not entered (--archives enters them)")
+        if self.not_decoded:
+            what = "1 clip was" if self.not_decoded == 1 else f"{self.not_decoded} clips were"
+            said.append(f"{what} left out; to scan clips: pip install 'aidetect[video]'")
+        return "; ".join(said)
 
 
 def selection(options: dict[str, Any]) -> Selection:

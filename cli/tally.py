@@ -46,6 +46,7 @@ class Tally:
             self.counts["errors"] += 1
             return
         self.counts[record.verdict] += 1
+        self.counts["clips"] += record.clip is not None
         self.counts["accepted"] += record.accepted is not None
         self.counts["cached"] += record.cached
         record.finding = self.is_finding(record)

@@ -13,21 +13,26 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from .clips.sampling import DEFAULT as DEFAULT_SAMPLING
+from .clips.sampling import Sampling
+from .clips.verdict import judged, mixed, nearest
 from .errors import AidetectError
 from .images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
 from .images.stability import judge
+from .images.turns import LOOK
 from .images.views import View
 from .inputs.fetch import Fetcher, FetchOptions
 from .inputs.source import Source
 from .models.attribution import generators
 from .models.device import Device, choose
 from .models.model import DEFAULT_MODEL, Model, load_model
+from .models.orientation import Orientation
 from .models.probe import probe_of
 from .models.transfer import Waiting
-from .pending import Extras, Prepared, Result, kept_result
-from .prepare import Preparer
+from .pending import Extras, Frame, Prepared, Result, kept_result
+from .prepare import CLIPS_AT_ONCE, Preparer
 from .record import Record, ViewScore
-from .resources import cores, pool, trim
+from .resources import Turns, cores, pool, trim
 from .resultcache import ResultCache
 from .versions import library_versions, tool
 
@@ -35,6 +40,8 @@ from .versions import library_versions, tool
 TRIM_EVERY = 16
 # Results of a stream kept in memory, so that repeated pixels are computed once.
 _REMEMBERED = 20_000
+# Bytes in memory of sources that wait to be prepared; one source may have more.
+_HELD = 2**28
 
 
 class Detector:
@@ -49,6 +56,7 @@ class Detector:
         max_pixels: pictures with more pixels are refused before decoding.
         frames: at most this many frames of an animation are scored; the highest logit counts.
         strict: damaged files are errors; else they are judged as far as they can be decoded.
+        sampling: which frames of clips are scored.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class Detector:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         frames: int = DEFAULT_FRAMES,
         strict: bool = False,
+        sampling: Sampling = DEFAULT_SAMPLING,
     ) -> None:
         preprocess = model.tower.preprocess
         self.model = model
@@ -76,6 +85,7 @@ class Detector:
         self.max_pixels = max_pixels
         self.frames = frames
         self.strict = strict
+        self.sampling = sampling
         # Batches that a GPU computes while others are cut, and logits are computed, on the CPU.
         self._ahead = 1 if device.name == "cuda" else 0
         model.tower.to(torch.device(device.name), device.dtype)
@@ -108,7 +118,8 @@ class Detector:
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             mode: ``fast``, ``adaptive``, ``standard`` or ``thorough``.
             precision: ``auto``, ``float32`` or ``bfloat16``.
-            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict``.
+            **options: as for the class: ``batch_size, workers, max_pixels, frames, strict,
+                sampling``.
 
         Raises:
             ModelError: the model is missing, damaged or inconsistent.
@@ -157,29 +168,47 @@ class Detector:
         batch: list[tuple[Result, View]] = []
         running: deque[tuple[list[tuple[Result, View]], Waiting]] = deque()
         known: OrderedDict[str, Result] = OrderedDict()
-        depth = max(2 * self.workers, 2 * self.batch_size)
         fetch = fetch or FetchOptions()
+        depth = 2 * max(self.workers, self.batch_size, fetch.at_once)
         extras = extras or Extras()
-        with Fetcher(fetch) as fetcher, pool(self.workers) as readers, pool(fetch.at_once) as downloads:
+        turns = Turns(CLIPS_AT_ONCE)
+        with (
+            Fetcher(fetch) as fetcher,
+            pool(self.workers) as readers,
+            pool(fetch.at_once) as downloads,
+            turns,
+        ):
             preparer = Preparer(
                 *(self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras),
                 strict=self.strict,
+                sampling=self.sampling,
+                clips=turns,
             )
             futures: deque[Future[Prepared]] = deque()
+            sizes: deque[int] = deque()  # bytes that these hold until they are prepared
             upcoming = iter(sources)
             exhausted = False
-            finished = 0
+            submitted = taken_up = finished = 0
             while True:
-                while not exhausted and len(futures) < depth:
+                while not exhausted and len(futures) < depth and _held(futures, sizes) <= _HELD:
                     source = next(upcoming, None)
                     if source is None:
                         exhausted = True
                     else:
                         threads = downloads if source.kind in ("url", "remote") else readers
-                        futures.append(threads.submit(preparer.prepare, source))
-                ready = bool(futures) and (futures[0].done() or not (batch or running))
+                        futures.append(threads.submit(preparer.prepare, source, submitted))
+                        sizes.append(len(source.payload) if isinstance(source.payload, bytes) else 0)
+                        submitted += 1
+                turns.call(taken_up)
+                # A clip may have more views than a batch: nothing more is taken up meanwhile.
+                room = len(batch) < self.batch_size
+                ready = bool(futures) and room and (futures[0].done() or not (batch or running))
                 if ready:
                     prepared = futures.popleft().result()
+                    sizes.popleft()
+                    taken_up += 1
+                    if prepared.large:
+                        turns.leave()
                     self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.
@@ -258,19 +287,20 @@ class Detector:
         """Wait for the features of a batch, and hand its logits to their pictures; as `run` returns."""
         start = time.perf_counter()
         features = waiting()
+        judged = [place for place, (_, view) in enumerate(batch) if view.kind != LOOK]
         logits = np.empty(len(batch))
         for kind, probe in self.model.probes.items():
-            rows = [i for i, (_, view) in enumerate(batch) if probe_of(view.kind) == kind]
+            rows = [place for place in judged if probe_of(batch[place][1].kind) == kind]
             if rows:
                 logits[rows] = probe.logits(features[rows])
-        for (result, _), logit in zip(batch, logits, strict=True):
-            result.logits.append(float(logit))
-        for (result, view), vector in zip(batch, features, strict=True):
+        for place in judged:
+            result, view = batch[place]
+            result.logits.append(float(logits[place]))
             family_probe = self.model.families.get(probe_of(view.kind))
             if family_probe is not None:
-                result.families.append(family_probe.log_probabilities(vector[None])[0])
-            if self.model.orientation is not None and view.kind != "native" and result.turned is not None:
-                result.votes.append(self.model.orientation.votes(vector[None])[0])
+                result.families.append(family_probe.log_probabilities(features[place, None])[0])
+        if self.model.orientation is not None:
+            self._orient(batch, features, self.model.orientation)
         _charge(batch, time.perf_counter() - start)
         different = {id(result): result for result, _ in batch}.values()
         return [
@@ -278,6 +308,13 @@ class Detector:
             for result in different
             for view in result.settle(self.stages, self.model.orientation)
         ]
+
+    @staticmethod
+    def _orient(batch: list[tuple[Result, View]], features: np.ndarray, orientation: Orientation) -> None:
+        for (result, view), vector in zip(batch, features, strict=True):
+            if result.turned is not None and view.kind != "native":
+                votes = result.votes if result.looks is None else result.looks
+                votes.append(orientation.votes(vector[None])[0])
 
     def _features(self, views: np.ndarray) -> Waiting:
         """Begin with the features of views. When memory runs out, the batch size is halved for the rest of
@@ -324,6 +361,9 @@ class Detector:
                 cache.put(prepared.file, [frame.to_data() for frame in prepared.frames], new)
         logits = {key: self.stages.logit(r.stage, r.kinds, r.logits) for key, r in results.items()}
         frame = max((f for f in prepared.frames if not f.reencoding), key=lambda f: logits[f.key])
+        logit, settled = logits[frame.key], None
+        if frame.clip is not None:
+            frame, logit, settled = self._clip(record, prepared.frames, logits)
         result = results[frame.key]
         record.pixels_sha256, record.format = frame.sha256, frame.format
         record.width, record.height = frame.width, frame.height
@@ -339,12 +379,11 @@ class Detector:
             for kind, box, z in zip(result.kinds, result.boxes, result.logits, strict=True)
         ]
         record.turned = 90 * result.quarters
-        if record.turned:
-            record.warnings.append(
-                f"turned: stored turned by {record.turned} degrees anticlockwise; judged upright"
-            )
-        record.logit = logits[frame.key]
-        record.probability, record.verdict = self.reading(record.logit)
+        record.logit = logit
+        record.probability, verdict = self.reading(logit)
+        record.verdict = settled or verdict
+        if record.clip is not None:
+            record.warnings += mixed(record.clip, verdict, record.verdict)
         if result.families:
             names = next(iter(self.model.families.values())).names
             record.generators = generators(record.probability, result.kinds, result.families, names)
@@ -353,6 +392,15 @@ class Detector:
         if copies:
             self._stability(record, {f.reencoding: logits[f.key] for f in copies})
         return record
+
+    def _clip(
+        self, record: Record, frames: list[Frame], logits: dict[str, float]
+    ) -> tuple[Frame, float, str]:
+        """Judge a clip by its frames: the frame nearest to the clip's logit, this logit, the verdict."""
+        parts = [(frame.clip or {}, frame.sha256, logits[frame.key]) for frame in frames]
+        record.clip, logit, verdict = judged(parts, self.reading)
+        record.strip = [frame.thumbnail for frame in frames if frame.thumbnail]
+        return frames[nearest([logit for _, _, logit in parts], logit)], logit, verdict
 
     def _stability(self, record: Record, logits: dict[str, float]) -> None:
         copies = []
@@ -364,6 +412,11 @@ class Detector:
         if not record.stability["kept"]:
             others = ", ".join(f"{c['verdict']} as {c['name']}" for c in copies if c["verdict"] != before)
             record.warnings.append(f"unstable: {before} as given, but {others}")
+
+
+def _held(futures: Iterable[Future[Prepared]], sizes: Iterable[int]) -> int:
+    """Bytes in memory of sources that wait to be prepared."""
+    return sum(size for future, size in zip(futures, sizes, strict=True) if not future.done())
 
 
 def _charge(batch: list[tuple[Result, View]], seconds: float) -> None:

@@ -120,6 +120,7 @@ class Live:
             *(first.plan, first.thresholds, first.max_pixels, first.frames),
             *(Fetcher(FetchOptions(allowed=False)), None, None, Extras()),
             strict=first.strict,
+            sampling=first.sampling,
         )
         self._lanes = {}
         for mode, detector in self.detectors.items():
@@ -225,8 +226,11 @@ class Live:
             if item not in self._pending:
                 return False
             self._pending.remove(item)
-        if isinstance(item, _Job) and item.has_room:
-            self._room.release()
+        if isinstance(item, _Job):
+            if item.has_room:
+                self._room.release()
+            if item.prepared is not None and item.prepared.large:
+                item.lane.preparer.clips.leave()
         return True
 
     def _answer(self, item: _Job | _Call, function: Callable[[], Any]) -> None:

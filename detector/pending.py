@@ -30,8 +30,9 @@ class Result:
         seconds: time spent on it in forward passes.
         kept: whether it came from the result cache.
         turned: its views turned back, until it is decided whether it is turned.
-        votes: what its whole views say of that, until then.
-        quarters: by how many quarters it is turned anticlockwise. Its views are those turned back.
+        votes: what its whole views say of that.
+        looks: what its centred square says of that, stored in all four ways; asked for where that is open.
+        quarters: by how many quarters it counts as turned anticlockwise. Its views are those turned back.
     """
 
     kinds: list[str]
@@ -44,12 +45,13 @@ class Result:
     later: list[View] = field(default_factory=list)
     turned: Turned | None = None
     votes: list[np.ndarray] = field(default_factory=list)
+    looks: list[np.ndarray] | None = None
     quarters: int = 0
 
     @property
     def done(self) -> bool:
         """Whether every view that is to be scored has its logit."""
-        return not self.later and len(self.logits) == len(self.kinds)
+        return not self.later and self.turned is None and len(self.logits) == len(self.kinds)
 
     def begin(self, views: list[View], turned: Turned | None = None) -> list[View]:
         """Take over a picture's views, and give those of the first stage."""
@@ -59,13 +61,24 @@ class Result:
     def settle(self, stages: Stages, orientation: Orientation | None = None) -> list[View]:
         """Once a stage's views have logits: the views of the next one, or none if the score is clear.
 
-        Of a picture that turns out to be turned, everything begins anew with its views turned back.
+        Of a picture that turns out to be turned, everything begins anew with its views turned back. Where
+        that is not sure, its centred square is looked at in all four ways, unless one view is all there is.
         """
         if len(self.logits) < len(self.kinds):
             return []
-        if orientation is not None and self.turned is not None and self.votes:
-            turned, self.turned = self.turned, None
-            self.quarters = orientation.quarters(self.votes)
+        if orientation is not None and self.turned is not None:
+            quarters = orientation.at_once(self.votes) if self.looks is None else None
+            if quarters is None and self.looks is None and self.turned.natives[0]:
+                wholes = [box for kind, box in zip(self.kinds, self.boxes, strict=True) if kind != "native"]
+                centre = self.turned.centre.box
+                known = [vote for vote, box in zip(self.votes, wholes, strict=True) if box == centre]
+                self.looks = known[:1]
+                return self.turned.looks()[len(self.looks) :]
+            if self.looks is not None:
+                if len(self.looks) < 4:
+                    return []
+                quarters = orientation.quarters(self.looks)
+            turned, self.turned, self.quarters = self.turned, None, quarters or 0
             if self.quarters:
                 self.kinds, self.boxes, self.logits, self.families = [], [], [], []
                 return self.begin(turned.views(self.quarters))
@@ -95,8 +108,9 @@ class Result:
         """The result that `to_data` gave this data for."""
         boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
         families = [np.array(vector) for vector in data["families"]]
-        where = {name: int(data[name]) for name in ("stage", "quarters")}
-        return cls(data["kinds"], boxes, data["logits"], families, kept=True, **where)
+        found = cls(data["kinds"], boxes, data["logits"], families, kept=True, stage=data["stage"])
+        found.quarters = data["quarters"]
+        return found
 
 
 @dataclass
@@ -114,6 +128,7 @@ class Frame:
     reencoding: str = ""  # name of the re-encoding, or "" for the frame itself
     backdrop: str = ""  # the background that it is seen on, or "" for the picture as stored
     alpha_sha256: str | None = None  # of its alpha channel, where it is not opaque
+    clip: dict[str, Any] | None = None  # of a clip: codec, seconds, fps; the frame's time and shot
     views: list[View] = field(default_factory=list)
     turned: Turned | None = None
     thumbnail: bytes | None = None
@@ -126,7 +141,7 @@ class Frame:
 
 _FIELDS = (
     *("key", "sha256", "width", "height", "format", "frame", "frames", "warnings", "reencoding"),
-    *("backdrop", "alpha_sha256"),
+    *("backdrop", "alpha_sha256", "clip"),
 )
 
 
@@ -138,6 +153,7 @@ class Prepared:
     frames: list[Frame]
     file: str | None = None  # key of the file in the result cache
     charge: list[Result] = field(default_factory=list)  # results whose computing time counts for this record
+    large: bool = False  # whether it holds a place of `Preparer.clips`
 
     @property
     def done(self) -> bool:

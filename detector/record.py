@@ -38,8 +38,9 @@ class Record:
         background: ``white`` or ``black`` where the picture was scored as seen on that background; ``None``
             for the picture as stored.
         alpha_sha256: SHA-256 of the alpha channel, one byte a pixel; ``None`` for opaque pictures.
-        turned: degrees, 0, 90, 180 or 270, by which the stored picture looks turned anticlockwise. It was
-            scored turned back. Boxes of views are those of the stored picture.
+        turned: degrees, 0, 90, 180 or 270, by which the stored picture was turned clockwise before it was
+            scored, so that its score does not depend on how it is stored. Boxes of views are those of the
+            stored picture.
         frame, frames: index of the frame with the highest logit, and how many the container has.
         logit: raw logit; positive means AI.
         probability: calibrated probability, 0..1, for a prior of one half.
@@ -51,6 +52,9 @@ class Record:
         warnings: each a slug, a colon and a text.
         stability: how the verdict changed under re-encoding; ``None`` if not requested.
         evidence: what metadata and watermarks say, never part of the score; ``None`` if not requested.
+        clip: of a clip its codec, length, shots and frames, each with time stamp, logit and verdict; ``None``
+            for pictures. The other fields about pixels are then of the frame whose logit is nearest.
+        strip: a small JPEG of each of a clip's frames, if thumbnails are requested; not part of `to_dict`.
         accepted: ``{"reason", "date"}`` of the baseline entry with these pixels, or ``None``.
         finding: whether it counts for ``--fail-on`` (without that option: whether the verdict is ``ai``).
         cached: whether the score came from the result cache; it is bit-equal to the computed one.
@@ -81,6 +85,8 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     stability: dict[str, Any] | None = None
     evidence: list[dict[str, Any]] | None = None
+    clip: dict[str, Any] | None = None
+    strip: list[bytes] = field(default_factory=list)
     accepted: dict[str, str] | None = None
     finding: bool = False
     cached: bool = False
@@ -89,8 +95,11 @@ class Record:
 
     @property
     def fingerprint(self) -> str | None:
-        """What names the picture: its pixels' hash; for one that is not opaque, one of its alpha as well."""
-        return fingerprint(self.pixels_sha256, self.alpha_sha256)
+        """What names the picture: its pixels' hash; for one that is not opaque, one of its alpha as well.
+
+        Of a clip it is a hash of those of its frames.
+        """
+        return fingerprint(self.pixels_sha256, self.alpha_sha256, self.clip)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON data that follows the shipped schema."""
@@ -122,6 +131,7 @@ class Record:
             "milliseconds": round(self.milliseconds, 1),
         }
         asked_for = {"stability": self.stability, "evidence": self.evidence, "accepted": self.accepted}
+        asked_for |= {"clip": self.clip}
         return data | {name: value for name, value in asked_for.items() if value is not None}
 
     @classmethod
@@ -135,7 +145,9 @@ class Record:
         file, pixels = data["file"], data["pixels"]
         raw = data["input_base64"]
         limits = data["thresholds"]
-        asked_for = {name: data.get(name) for name in ("stability", "evidence", "accepted")}
+        asked_for: dict[str, Any] = {
+            name: data.get(name) for name in ("stability", "evidence", "accepted", "clip")
+        }
         return cls(
             input=data["input"] if raw is None else os.fsdecode(base64.b64decode(raw)),
             status=data["status"],
@@ -171,8 +183,12 @@ class Record:
         return found
 
 
-def fingerprint(pixels_sha256: str | None, alpha_sha256: str | None) -> str | None:
-    """What names a picture (see `Record.fingerprint`)."""
+def fingerprint(
+    pixels_sha256: str | None, alpha_sha256: str | None, clip: dict[str, Any] | None = None
+) -> str | None:
+    """What names a picture or a clip (see `Record.fingerprint`)."""
+    if clip is not None:
+        return hashlib.sha256(":".join(one["pixels_sha256"] for one in clip["frames"]).encode()).hexdigest()
     if alpha_sha256 is None:
         return pixels_sha256
     return hashlib.sha256(f"{pixels_sha256}:{alpha_sha256}".encode()).hexdigest()

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -91,6 +92,47 @@ class PixelGate:
             with self._changed:
                 self._used -= pixels
                 self._changed.notify_all()
+
+
+class Turns:
+    """Limits how many large sources are held at the same time.
+
+    The one whose turn it is always passes, so those behind it cannot keep it waiting. At the end of a
+    ``with`` block all pass.
+
+    Args:
+        places: how many are held.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._held = 0
+        self._turn = -1.0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.call(math.inf)
+
+    def enter(self, turn: float = math.inf) -> None:
+        """Wait for a place, or for the turn: a number that grows with the order."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held < self._places or turn <= self._turn)
+            self._held += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        with self._changed:
+            self._held -= 1
+            self._changed.notify_all()
+
+    def call(self, turn: float) -> None:
+        """Say whose turn it is."""
+        with self._changed:
+            self._turn = turn
+            self._changed.notify_all()
 
 
 @contextlib.contextmanager

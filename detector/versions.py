@@ -20,7 +20,16 @@ def library_versions() -> dict[str, str]:
     from PIL import features
 
     versions = {"python": platform.python_version()}
-    for name in ("torch", "open_clip_torch", "torchvision", "numpy", "pillow", "pillow-heif", "safetensors"):
+    for name in (
+        "torch",
+        "open_clip_torch",
+        "torchvision",
+        "numpy",
+        "pillow",
+        "pillow-heif",
+        "safetensors",
+        "av",
+    ):
         try:
             versions[name] = installed(name)
         except PackageNotFoundError:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+from conftest import wait_until
 
-from aidetect.detector.resources import wait_asleep
+from aidetect.detector.resources import Turns, wait_asleep
 
 # All that `scan` loads before it does its work; then torch, whose OpenMP says on stderr what it has read.
 _SCRIPT = """
@@ -44,3 +47,29 @@ def test_the_command_sets_it_before_torch_is_loaded(chosen: dict[str, str], turn
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("this torch has another OpenMP")
     assert f"GOMP_SPINCOUNT = '{turns}'" in done.stderr
+
+
+def test_turns_hold_back_all_but_the_one_whose_turn_it_is() -> None:
+    passed: list[int] = []
+
+    def enter(turns: Turns, number: int) -> None:
+        turns.enter(number)
+        passed.append(number)
+
+    with Turns(1) as turns:
+        turns.call(0)
+        threads = [threading.Thread(target=enter, args=(turns, number)) for number in (3, 2, 0)]
+        threads[0].start()
+        assert wait_until(lambda: passed == [3])
+        threads[1].start()
+        time.sleep(0.05)
+        assert passed == [3]
+        threads[2].start()
+        assert wait_until(lambda: passed == [3, 0]), "its turn, though the place is taken"
+        turns.leave()
+        turns.leave()
+        assert wait_until(lambda: passed == [3, 0, 2])
+        late = threading.Thread(target=enter, args=(turns, 9))
+        late.start()
+    late.join(10)
+    assert passed[-1] == 9, "at the end all pass"

@@ -162,7 +162,7 @@ def _entry(record: dict[str, Any], reason: str, today: str) -> Accepted:
 
     pixels = record["pixels"]
     return Accepted(
-        str(fingerprint(pixels["sha256"], pixels.get("alpha_sha256"))),
+        str(fingerprint(pixels["sha256"], pixels.get("alpha_sha256"), record.get("clip"))),
         reason,
         today,
         record["input"],

@@ -18,7 +18,7 @@ import click
 from aidetect.detector.errors import InputError
 from aidetect.detector.inputs import stores
 from aidetect.detector.inputs.redact import redacted
-from aidetect.detector.inputs.source import read_file, read_stream
+from aidetect.detector.inputs.source import Source, read_file, read_stream
 
 from ..common import (
     CONTEXT,
@@ -33,7 +33,7 @@ from ..common import (
     utf8_output,
     visible,
 )
-from ..files import detector_for, max_pixels_option
+from ..files import detector_for, max_pixels_option, raise_error, video_options
 from ..places import one_source
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class _Findings:
     content: str | None
     influence: Influence | None
     heat_map: Path | None
+    clip: Record | None = None  # of the whole clip, where the frame that stands for it is explained
+    at: float | None = None  # when the frame is shown, in seconds
 
 
 @click.command(context_settings=CONTEXT)
@@ -71,6 +73,12 @@ class _Findings:
     help="What the image shows (photo, art, face, ...). Prints the error rates for such images. It does not "
     "change the score.",
 )
+@click.option(
+    "--at",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Explain the frame of a clip at this time.  [default: the frame nearest to the clip's score]",
+)
 @click.option("--no-network", is_flag=True, help="Refuse http(s) URLs.")
 @max_pixels_option
 @click.option(
@@ -81,6 +89,7 @@ class _Findings:
     metavar="N",
     help="Score at most this many frames of an animation. The one with the highest score is explained.",
 )
+@video_options
 @model_options
 @click.option(
     "--format",
@@ -92,7 +101,7 @@ class _Findings:
 )
 @ends_quietly
 def explain(image: str, **options: Any) -> None:
-    """Explain the score of one image.
+    """Explain the score of one image, or of one frame of a clip.
 
     Prints what the score means and how often the model is wrong. Scores the image again as JPEG, at half
     size and cropped, to show how stable the verdict is.
@@ -113,6 +122,7 @@ def explain(image: str, **options: Any) -> None:
       aidetect explain photo.jpg
       aidetect explain photo.jpg -o heat.png
       aidetect explain painting.png --content art
+      aidetect explain clip.mp4 --at 12.5
       aidetect explain https://example.com/a.webp --format json
       curl -s https://example.com/b.png | aidetect explain -
     """
@@ -164,8 +174,17 @@ def _explain(detector: Any, image: str, options: Mapping[str, Any]) -> _Findings
     output: Path | None = options["output"]
     found = None
     data = _read(image, options)
+    clip, at = None, options["at"]
+    if at is not None and _container(data) is None:
+        raise InputError("not_a_clip", "--at is for clips; this is none")
     with progress_bar(3 if output else 2, False, " steps") as bar:
-        record, rgb = influence.score_frame(detector, data, redacted(image))
+        if at is None and _container(data) is not None:
+            clip, at = _scored_clip(detector, data, redacted(image))
+        if at is None:
+            assert isinstance(data, bytes)
+            record, rgb = influence.score_frame(detector, data, redacted(image))
+        else:
+            record, rgb, at = influence.score_moment(detector, data, redacted(image), at)
         bar.update()
         record.stability = influence.find_stability(detector, rgb, str(record.verdict))
         bar.update()
@@ -173,10 +192,24 @@ def _explain(detector: Any, image: str, options: Mapping[str, Any]) -> _Findings
             found = influence.find_influence(detector, rgb)
             _draw(detector, record, rgb, found, output)
             bar.update()
-    return _Findings(detector, record, options["content"], found, output)
+    return _Findings(detector, record, options["content"], found, output, clip, at)
 
 
-def _read(image: str, options: Mapping[str, Any]) -> bytes:
+def _container(data: bytes | Path) -> str | None:
+    from aidetect.detector.clips.container import HEAD, container, container_of
+
+    return container_of(data) if isinstance(data, Path) else container(data[:HEAD])
+
+
+def _scored_clip(detector: Any, data: bytes | Path, image: str) -> tuple[Record, float]:
+    """A clip's record, and the time of the frame that stands for it."""
+    source = Source(image, "file") if isinstance(data, Path) else Source(image, "memory", payload=data)
+    (record,) = detector.stream([source])
+    raise_error(record)
+    return record, record.clip["frames"][record.frame]["time"]
+
+
+def _read(image: str, options: Mapping[str, Any]) -> bytes | Path:
     from aidetect.detector.inputs.fetch import Fetcher, FetchOptions
 
     if image == "-":
@@ -188,7 +221,10 @@ def _read(image: str, options: Mapping[str, Any]) -> bytes:
             return fetcher.fetch(source.location)
     if source.kind == "remote":
         return stores.read(source.location, fetch, source.size)
-    return source.payload if isinstance(source.payload, bytes) else read_file(Path(source.location))
+    if isinstance(source.payload, bytes):
+        return source.payload
+    path = Path(source.location)
+    return path if _container(path) else read_file(path)
 
 
 def _draw(detector: Any, record: Record, rgb: Any, influence: Influence, output: Path) -> None:
@@ -214,6 +250,8 @@ def _as_dict(findings: _Findings, started: datetime) -> dict[str, Any]:
     return head | {
         "summary": _heading(record),
         "record": record.to_dict(),
+        "at": findings.at,
+        "clip": None if findings.clip is None else findings.clip.to_dict(),
         "share_of_whole": _share(detector, record),
         "content": None if content is None else {"name": content, **_by_content(detector)[content]},
         "heat_map": None if findings.heat_map is None else printable(str(findings.heat_map)),
@@ -224,8 +262,11 @@ def _as_dict(findings: _Findings, started: datetime) -> dict[str, Any]:
 def _lines(findings: _Findings) -> Iterator[str]:
     detector, record = findings.detector, findings.record
     limits = detector.thresholds
-    yield f"{visible(record.input)}  ({_size(record)})"
+    moment = "" if findings.at is None else f", frame at {_duration(findings.at)}"
+    yield f"{visible(record.input)}  ({_size(record)}{moment})"
     yield ""
+    if findings.clip is not None:
+        yield from _of_clip(findings.clip)
     yield _heading(record)
     yield from _wrapped(
         "This assumes that half of all images are AI-generated. If fewer are, the probability is lower. "
@@ -249,6 +290,23 @@ def _lines(findings: _Findings) -> Iterator[str]:
     if findings.influence is not None:
         yield ""
         yield from _heat_map(findings)
+
+
+def _of_clip(record: Record) -> Iterator[str]:
+    """The score of a whole clip, and of each of its frames."""
+    clip = cast("dict[str, Any]", record.clip)
+    yield f"The clip: {_percent(cast(float, record.probability))}, {record.verdict}"
+    for one in clip["frames"]:
+        scores = f"{one['logit']:+6.2f}  {_percent(one['probability']):>6}  {one['verdict']}"
+        yield f"  {_duration(one['time']):>8}  {scores}"
+    yield from _wrapped(f"{clip['note']} What follows is about one frame.")
+    yield ""
+
+
+def _duration(seconds: float) -> str:
+    from ..formats.writers import duration
+
+    return duration(seconds)
 
 
 def _heading(record: Record) -> str:

@@ -30,7 +30,14 @@ from ..common import (
     result_cache,
     say,
 )
-from ..files import detector_for, file_options, finish, frames_option, walk_options
+from ..files import (
+    detector_for,
+    file_options,
+    finish,
+    frames_option,
+    video_options,
+    walk_options,
+)
 from ..formats.writers import FORMATS, SORTS, open_output, output_format
 from ..places import Inputs, OutputPath, check_output, place_options, published, selection
 from ..tally import FailOn, Tally
@@ -74,6 +81,7 @@ _THUMBNAIL = 160
     help="Refuse larger downloads.",
 )
 @frames_option
+@video_options
 @model_options
 @click.option(
     "--stability",
@@ -142,11 +150,12 @@ _THUMBNAIL = 160
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
 def scan(names: tuple[str, ...], **options: Any) -> None:
-    """Score images and report which are likely AI-generated.
+    """Score images and clips, and report which are likely AI-generated.
 
     Inputs are files, folders, archives, PDF files, URLs, object stores (s3://bucket/prefix), or - for one
-    image on standard input. Files that cannot be read are reported and do not stop the run. Results go to
-    standard output, progress and messages to standard error.
+    image on standard input. Of clips (MP4, MOV, WebM, MKV, AVI) frames are scored; this needs the extra
+    `video`. Files that cannot be read are reported and do not stop the run. Results go to standard output,
+    progress and messages to standard error.
 
     \b
     Exit codes:
@@ -161,6 +170,7 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
     \b
     Examples:
       aidetect scan ./folder
+      aidetect scan clip.mp4 --video-fps 2
       aidetect scan a.jpg https://example.com/b.png --format json
       aidetect scan ./uploads --fail-on ai -o report.csv
       aidetect scan photos.zip scans.pdf s3://bucket/2026/ --since 7d
@@ -180,10 +190,14 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
     )
     if options["engine"] == "ray":
         finish(scan_on_ray(given, fetch, options))
-    check_output(options["output"])
-    inputs = Inputs(given, walk_options(options), selection(options), fetch)
+    inputs = Inputs(given, walk_options(options, clips=True), selection(options), fetch)
     with contextlib.closing(inputs.ahead):
-        code = _run(inputs, fetch, options) if inputs.ahead.any() else ExitCode.NOTHING
+        try:
+            found = inputs.ahead.any()
+        except KeyboardInterrupt:
+            say("aidetect: interrupted before the first image was found")
+            finish(ExitCode.INTERRUPTED)
+        code = _run(inputs, fetch, options) if found else ExitCode.NOTHING
     if code == ExitCode.NOTHING:
         say("aidetect: no images found (see --all-files, --hidden, --include)")
     if inputs.hint and (code == ExitCode.NOTHING or not options["quiet"]):
@@ -219,6 +233,7 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
     from aidetect.detector.record import printable
 
     output: Path | str | None = options["output"]
+    check_output(output)
     format_ = output_format(options["format_"], output)
     started = datetime.now(UTC)
     detector = detector_for(options)
@@ -271,6 +286,8 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
         of = "" if sources.total is None else f" of {sources.total}"
         say(f"aidetect: interrupted; {tally.counts['images']}{of} results were written")
     elif not quiet:
+        if tally.counts["clips"]:
+            say("aidetect: clips: how often verdicts are wrong was not measured on videos of generators")
         say(_summary(tally, detector, (datetime.now(UTC) - started).total_seconds()))
     return code
 

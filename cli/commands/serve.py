@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common import CONTEXT, CommandError, errors_for_people, model_options, say
-from ..files import detector_options, frames_option, max_pixels_option, no_cache_option, strict_option
+from ..files import (
+    detector_options,
+    frames_option,
+    max_pixels_option,
+    no_cache_option,
+    strict_option,
+    video_options,
+)
 
 if TYPE_CHECKING:
     from ..server.auth import Credentials
@@ -134,6 +141,7 @@ class _Network(click.ParamType[Any]):
 @no_cache_option
 @max_pixels_option
 @frames_option
+@video_options
 @strict_option
 @model_options
 def serve(**options: Any) -> None:

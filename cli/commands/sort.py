@@ -42,6 +42,7 @@ from ..files import (
     reason,
     scored,
     table_row,
+    video_options,
 )
 
 _VERDICTS = ("ai", "uncertain", "real")
@@ -62,11 +63,12 @@ _VERDICTS = ("ai", "uncertain", "real")
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, but do nothing.")
 @file_options
+@video_options
 @model_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def sort(inputs: tuple[str, ...], **options: Any) -> None:
-    """Copy or move images into DIR/ai, DIR/uncertain and DIR/real.
+    """Copy or move images and clips into DIR/ai, DIR/uncertain and DIR/real.
 
     Files keep their subfolders unless --flat is given. Files that cannot be read stay where they are. DIR
     may be inside a folder that is sorted: its three subfolders are skipped.
@@ -93,7 +95,9 @@ def sort(inputs: tuple[str, ...], **options: Any) -> None:
       aidetect sort ./inbox --into ./inbox --move
     """
     into: Path = options["into"]
-    files = local_files(inputs, options, [into / verdict for verdict in _VERDICTS])
+    from aidetect.detector.clips.container import has_video
+
+    files = local_files(inputs, options, [into / verdict for verdict in _VERDICTS], has_video())
     if not files:
         say(f"aidetect: no images found outside the folders ai, uncertain and real in {into}")
         raise SystemExit(int(ExitCode.NOTHING))

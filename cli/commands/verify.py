@@ -145,7 +145,7 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
         options["device"],
         model["views"],
         precision=precision,
-        **report.get("decoding", {}),
+        **_decoding(report),
     )
     if detector.model.card.sha256 != model["card_sha256"]:
         raise CommandError(
@@ -161,7 +161,7 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
     fetch = FetchOptions(allowed=not options["no_network"])
     results = []
     with errors_for_people(), progress_bar(len(records), options["quiet"]) as bar:
-        sources = sources_of(records, options["base"])
+        sources = sources_of(records, options["base"], fetch)
         for before, after in zip(records, detector.stream(sources, fetch, extras=extras), strict=True):
             results.append(compare(before, after, tolerance, detector.reading))
             if options["format_"] == "table" and not (options["quiet"] and results[-1].status == "same"):
@@ -180,6 +180,15 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
     if counts["changed"]:
         return ExitCode.FINDINGS
     return ExitCode.UNREADABLE if counts["missing"] else ExitCode.OK
+
+
+def _decoding(report: dict[str, Any]) -> dict[str, Any]:
+    """How the report's inputs were decoded, as options of a detector."""
+    from aidetect.detector.clips.sampling import Sampling
+
+    found = dict(report.get("decoding", {}))
+    fps, frames = found.pop("video_fps", None), found.pop("video_frames", None)
+    return found if fps is None or frames is None else found | {"sampling": Sampling(fps, frames)}
 
 
 def _show(result: Any) -> None:

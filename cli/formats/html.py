@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import os
 import re
 import tempfile
@@ -28,7 +29,7 @@ from markupsafe import Markup
 from aidetect.detector.record import Record, raw_name
 
 from ..common import visible
-from .writers import percent
+from .writers import duration, percent
 
 VERDICTS = {"ai": "AI", "uncertain": "Uncertain", "real": "Real", "error": "Unreadable"}
 # Keys of the model card's error rates, and their names on the page.
@@ -142,8 +143,33 @@ def card_context(record: Record, number: int) -> dict[str, Any]:
         "name": _name(record.input),
         "raw_name": _raw_name(record.input),
         "limits": record.thresholds,
-        "thumbnail": Markup(base64.b64encode(record.thumbnail).decode("ascii")) if record.thumbnail else None,
+        "thumbnail": _base64(record.thumbnail) if record.thumbnail else None,
+        "strip": [_base64(each) for each in record.strip],
+        "curve": _curve(record.clip) if record.clip else None,
     }
+
+
+def _base64(jpeg: bytes) -> Markup:
+    return Markup(base64.b64encode(jpeg).decode("ascii"))
+
+
+def _curve(clip: dict[str, Any]) -> dict[str, Any]:
+    """The curve of a clip's probabilities: its lines in a square of 100 by 100, and each frame's place.
+
+    A line ends where frames were left out because they look like earlier ones.
+    """
+    times = [max(0.0, frame["time"]) for frame in clip["frames"]]
+    length = max(clip["seconds"], *times, 0.001)
+    places = [
+        (at / length, 1 - frame["probability"]) for at, frame in zip(times, clip["frames"], strict=True)
+    ]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    lines: list[list[str]] = [[]]
+    for gap, (x, y) in zip([0.0, *gaps], places, strict=True):
+        if gaps and gap > 1.6 * min(gaps):
+            lines.append([])
+        lines[-1].append(f"{100 * x:.2f},{100 * y:.2f}")
+    return {"lines": [" ".join(line) for line in lines], "places": places}
 
 
 def trust_context(error_rates: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +219,7 @@ def templates(*packages: str) -> Environment:
         "size": _size,
         "words": _words,
     }
+    environment.filters["duration"] = duration
     return environment
 
 

@@ -138,6 +138,8 @@ class _Table:
         verdict = self._paint(self._COLOURS[str(record.verdict)], f"{record.verdict:<9}")
         size = f"{record.width}x{record.height}"
         frame = f"  (frame {record.frame} of {record.frames})" if (record.frames or 1) > 1 else ""
+        if record.clip is not None:
+            frame = f"  ({_count(record.clip['frames'], 'frame')} of {duration(record.clip['seconds'])})"
         cautions = [warning.split(":")[0] for warning in record.warnings]
         caution = f"  [{', '.join(cautions)}]" if cautions else ""
         if record.accepted:
@@ -159,6 +161,16 @@ class _Table:
     def _line(self, text: str) -> None:
         self._stream.write(text + "\n")
         self._stream.flush()
+
+
+def _count(items: list[Any], name: str) -> str:
+    return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A length or a time in a clip as text: minutes, and seconds with one decimal."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    return f"{int(minutes)}:{rest:04.1f}"
 
 
 def percent(probability: float) -> str:
@@ -316,7 +328,9 @@ _ALPHABET = string.digits + string.ascii_letters
 
 
 def cloud_reply(record: Record, request: dict[str, Any]) -> dict[str, Any]:
-    """A record as the cloud API's ``check.json`` says it. What it does not know is under ``aidetect``.
+    """A record as the cloud API says it: ``check.json``, of clips ``video/check-sync.json``.
+
+    What it does not know is under ``aidetect``.
 
     Args:
         record: a record, scored or not.
@@ -329,7 +343,21 @@ def cloud_reply(record: Record, request: dict[str, Any]) -> dict[str, Any]:
         return {"status": "failure", "request": request, "error": error, "aidetect": ours}
     kind.setdefault("ai_generators", {})  # a client insists on it
     media = {"id": f"med_{new_id()}", "uri": ours["input"]}
+    if record.clip is not None:
+        ours["type"] = kind  # the clip's own: theirs has only its frames'
+        data = {"frames": _cloud_frames(record.clip["frames"], media["id"])}
+        return {"status": "success", "request": request, "media": media, "data": data, "aidetect": ours}
     return {"status": "success", "request": request, "type": kind, "media": media, "aidetect": ours}
+
+
+def _cloud_frames(frames: list[dict[str, Any]], media: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "info": {"id": f"{media}_{number}", "position": round(1000 * frame["time"])},
+            "type": {"ai_generated": frame["probability"]},
+        }
+        for number, frame in enumerate(frames, 1)
+    ]
 
 
 def new_id() -> str:

@@ -144,7 +144,8 @@ def _card(engine: Engine, data: Any) -> str:
 
     record, number, views = _asked(data)
     detector = engine.detector(views if views in engine.modes else None)
-    words = _words(detector.model.card.error_rates(detector.mode))
+    # The rates are of pictures.
+    words = _words({} if record.clip else detector.model.card.error_rates(detector.mode))
     return _templates().get_template("scored.html").render(card_context(record, number), words=words)
 
 

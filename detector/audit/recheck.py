@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import AidetectError, InputError
 from ..inputs.archives import JOINT, entered, loaded
 from ..inputs.expand import expand
+from ..inputs.fetch import LIMITS, FetchOptions
 from ..inputs.source import Source
 from ..inputs.stores import scheme_of
 from ..record import SCHEMA, Record
@@ -59,18 +60,20 @@ def read_report(path: Path) -> dict[str, Any]:
         for record in data["records"]:
             str(record["input"]), str(record["status"]), record["pixels"]["sha256"], record["file"]["sha256"]
             record["logit"], record["verdict"], record["type"]["ai_generated"], record.get("input_base64")
+            _pixels(record)
         data["model"]["name"], data["model"]["card_sha256"], data["model"]["views"]
     except (KeyError, TypeError, AttributeError) as error:
         raise AidetectError(f"{path} is an incomplete or damaged report: {error!r}") from None
     return data
 
 
-def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
+def source_of(record: Mapping[str, Any], base: Path | None = None, fetch: FetchOptions = LIMITS) -> Source:
     """The source that a record's input can be read from again.
 
     Args:
         record: a record of the report.
         base: folder that relative paths start from; ``None`` for the current one.
+        fetch: how object stores are read.
     """
     name = str(record["input"])
     if name in ("-", "<bytes>", "<array>"):
@@ -86,17 +89,22 @@ def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
     if scheme is None and base is not None:
         name = str(base / name)
     source = Source(name, "file")
-    if scheme is not None or (JOINT in name and not Path(name).is_file()):
-        return next(expand([name]), source)
-    if (record.get("error") or {}).get("type") in _OF_ARCHIVES:
-        errors = (found for found in entered(expand([name])) if (found.name, found.kind) == (name, "error"))
-        return next(errors, source)
-    return source
+    if JOINT in name and not Path(name).is_file():
+        return next(expand([name], fetch=fetch), source)
+    kind = (record.get("error") or {}).get("type")
+    if kind in _OF_ARCHIVES and record["file"]["sha256"] is None:
+        archive = Source(name, "archive", address=None if scheme is None else name)
+        for found in entered([archive], fetch):
+            if found.name == name and found.error is not None and found.error.kind == kind:
+                return found
+    return source if scheme is None else next(expand([name], fetch=fetch), source)
 
 
-def sources_of(records: Iterable[Mapping[str, Any]], base: Path | None = None) -> Iterator[Source]:
+def sources_of(
+    records: Iterable[Mapping[str, Any]], base: Path | None = None, fetch: FetchOptions = LIMITS
+) -> Iterator[Source]:
     """One source for each record, in order, with members of archives read into memory as they are drawn."""
-    return loaded(entered(source_of(record, base) for record in records))
+    return loaded(entered((source_of(record, base, fetch) for record in records), fetch))
 
 
 def compare(
@@ -124,7 +132,7 @@ def compare(
         return Recheck(name, "same" if same else "changed", why)
     if before["status"] != "ok":
         return Recheck(name, "changed", ["it could not be read then, but can be read now"], None, new)
-    if before["pixels"]["sha256"] != after.pixels_sha256:
+    if _pixels(before) != _pixels(after.to_dict()):
         return Recheck(name, "changed", ["the pixels differ"], old, new)
     why = []
     if before["file"]["sha256"] != after.file_sha256:
@@ -139,9 +147,16 @@ def compare(
         why.append("its probability does not match its logit")
         return Recheck(name, "changed", why, old, new)
     then = (before.get("stability") or {}).get("verdict", before["verdict"])
-    if then not in {reading(old + step)[1] for step in (-tolerance, 0.0, tolerance)}:
+    likely = {reading(old + step)[1] for step in (-tolerance, 0.0, tolerance)}
+    if then not in likely and not (before.get("clip") and then == "uncertain"):
         return Recheck(name, "changed", [*why, "its verdict does not match its logit"], old, new)
     now = (after.stability or {}).get("verdict", after.verdict)
     if then != now:
         why.append(f"very close to a threshold: {then} then, {now} now")
     return Recheck(name, "same", why, old, new)
+
+
+def _pixels(record: Mapping[str, Any]) -> Any:
+    """The hash of a record's pixels; of a clip those of all its frames."""
+    clip = record.get("clip") or {}
+    return [one["pixels_sha256"] for one in clip["frames"]] if clip else record["pixels"]["sha256"]

@@ -42,7 +42,10 @@ def header(detector: Detector, started: datetime, command: str | None = None) ->
             "dtype": detector.device.dtype_name,
             "why": detector.device.why,
         },
-        "decoding": {"max_pixels": detector.max_pixels, "frames": detector.frames, "strict": detector.strict},
+        "decoding": {
+            **{"max_pixels": detector.max_pixels, "frames": detector.frames, "strict": detector.strict},
+            **{"video_fps": detector.sampling.fps, "video_frames": detector.sampling.frames},
+        },
         "tolerance": dict(TOLERANCE),
         "command": None if command is None else printable(redacted(command)),
         "started": started.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

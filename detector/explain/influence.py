@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..clips.reader import Bounds, stills
 from ..detector import Detector
 from ..errors import InputError
 from ..images.backdrop import looks
@@ -117,6 +119,29 @@ def score_frame(detector: Detector, data: bytes, name: str) -> tuple[Record, np.
     return record, scored_frame(detector, data, record)
 
 
+def score_moment(
+    detector: Detector, media: bytes | Path, name: str, at: float
+) -> tuple[Record, np.ndarray, float]:
+    """Score one frame of a clip, as a picture.
+
+    Args:
+        detector: what to score with.
+        media: the clip's bytes, or its path.
+        name: the record's name for it.
+        at: seconds from the clip's beginning.
+
+    Returns:
+        The frame's record, the frame itself (``[height, width, 3]``, dtype ``uint8``), its time in seconds.
+
+    Raises:
+        InputError: the clip cannot be decoded, or has no frame at that time.
+    """
+    still = next(stills(media, at=(at,), bounds=Bounds(pixels=detector.max_pixels), strict=detector.strict))
+    (record,) = detector.stream([Source(name, "memory", payload=still.rgb)])
+    record.format = still.about.container
+    return record, still.rgb, still.time
+
+
 def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
     """The frame of a file that a record is about, turned back if it was judged so.
 
@@ -128,6 +153,9 @@ def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
     Returns:
         ``[height, width, 3]``, dtype ``uint8``.
     """
+    if record.clip is not None and record.frame is not None:
+        moment = record.clip["frames"][record.frame]["time"]
+        return next(stills(data, at=(moment,), bounds=Bounds(pixels=detector.max_pixels))).rgb
     decoded = decode(data, max_pixels=detector.max_pixels, frames=detector.frames, strict=detector.strict)
     for pixels in decoded:
         if pixels.frame == record.frame:

@@ -29,9 +29,22 @@ def shot(rgb: np.ndarray, milliseconds: float) -> Shot:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
         milliseconds: how long it is shown, as the file says.
     """
-    small = Image.fromarray(rgb).resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    shown = milliseconds if milliseconds > _SHORTEST else _INSTEAD
-    return Shot(np.asarray(small).astype(np.int16), shown)
+    return Shot(small(rgb), milliseconds if milliseconds > _SHORTEST else _INSTEAD)
+
+
+def small(rgb: np.ndarray) -> np.ndarray:
+    """The small picture by which a frame is compared with others, ``[64, 64, 3]``, dtype ``int16``.
+
+    Args:
+        rgb: ``[height, width, 3]``, dtype ``uint8``.
+    """
+    picture = Image.fromarray(rgb).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    return np.asarray(picture).astype(np.int16)
+
+
+def alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two frames look alike: in their `small` pictures no sample differs by more than 8 of 255."""
+    return bool(np.abs(one - other).max() <= _NEAR)
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
@@ -57,14 +70,12 @@ def scenes(shots: Sequence[Shot], endless: bool) -> list[tuple[int, float]]:
         stays = index == len(shots) - 1 and not endless
         shown = float("inf") if stays else one.milliseconds
         # The latest pictures first: neighbours are the likeliest to look alike.
-        alike = next(
-            (i for i in reversed(range(len(found))) if np.abs(leaders[i] - one.small).max() <= _NEAR), None
-        )
-        if alike is None:
+        same = next((i for i in reversed(range(len(found))) if alike(leaders[i], one.small)), None)
+        if same is None:
             leaders[len(found)] = one.small
             found.append((index, shown))
         else:
-            found[alike] = (found[alike][0], found[alike][1] + shown)
+            found[same] = (found[same][0], found[same][1] + shown)
     return found
 
 

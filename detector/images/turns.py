@@ -1,8 +1,8 @@
-"""Turned pictures: the views of a picture as they would be, had it been stored turned back by quarters.
+"""Turned pictures: the views of a picture as they would be, had it been turned by quarters before.
 
 Phones store a picture as the sensor lay, and note in EXIF how to turn it. That tag may not move a score, so
-the pixels themselves must tell. They do so after the first look at a picture. What other looks would need is
-kept here, and not the picture.
+the pixels themselves must tell which side is up. They do so after the first look at a picture. What other
+looks need is kept here, and not the picture.
 """
 
 from __future__ import annotations
@@ -16,20 +16,31 @@ from .launder import jpeg
 from .margins import Box
 from .views import View, ViewPlan, cut, native_views
 
+LOOK = "look"  # kind of a view that only tells which side of a picture is up
+
 
 @dataclass(frozen=True, eq=False)
 class Turned:
     """What the views of a picture turned back by one, two or three quarters are made of.
 
     Attributes:
-        squares: the whole views of the picture as stored, before their JPEG encoding.
+        centre: the centred square of the picture as stored, before its JPEG encoding.
+        squares: its whole views, before their JPEG encoding.
         natives: the native crops of the picture turned back by one, two and three quarters.
         quality: of the JPEG encoding that ends a whole view; 0 for none.
     """
 
+    centre: View
     squares: list[View]
     natives: tuple[list[View], list[View], list[View]]
     quality: int
+
+    def looks(self) -> list[View]:
+        """The centred square as stored, and turned back by one, two and three quarters."""
+        return [
+            replace(self.centre, kind=LOOK, stage=0, rgb=self._square(self.centre.rgb, quarters))
+            for quarters in range(4)
+        ]
 
     def views(self, quarters: int) -> list[View]:
         """The views of the picture turned back: clockwise by 1, 2 or 3 quarters. Boxes are those of the
@@ -43,17 +54,24 @@ class Turned:
         return jpeg(rgb, self.quality) if self.quality else rgb
 
 
-def turned(rgb: np.ndarray, plan: ViewPlan, box: Box, squares: Sequence[View]) -> Turned:
+def turned(rgb: np.ndarray, plan: ViewPlan, box: Box, centre: View, views: Sequence[View]) -> Turned:
     """Take from a picture what the views of it turned back are made of.
 
     Args:
         rgb: ``[height, width, 3]``, dtype ``uint8``.
         box: what `views.looked_at` says of it.
-        squares: its whole views, before their JPEG encoding.
+        centre: its centred square.
+        views: its views.
     """
     inside = cut(rgb, box)
     one, two, three = (_natives(inside, plan, box, quarters) for quarters in (1, 2, 3))
-    return Turned(list(squares), (one, two, three), plan.whole_jpeg)
+    squares = [_plain(view) for view in views if view.kind != "native"]
+    return Turned(_plain(centre), squares, (one, two, three), plan.whole_jpeg)
+
+
+def _plain(view: View) -> View:
+    assert view.plain is not None
+    return replace(view, rgb=view.plain)
 
 
 def _natives(inside: np.ndarray, plan: ViewPlan, box: Box, quarters: int) -> list[View]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from .source import Source
 
@@ -30,9 +30,10 @@ class Ahead:
         self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aidetect-list")
-        self._work: Future[None] = self._thread.submit(self._draw, sources)
+        self._work: Future[None] = Future()
         self._work.add_done_callback(self._wake)
+        # A daemon: nobody should wait for a request that hangs.
+        threading.Thread(target=self._run, args=[sources], name="aidetect-list", daemon=True).start()
 
     @property
     def complete(self) -> bool:
@@ -70,7 +71,14 @@ class Ahead:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.shutdown(wait=False)
+
+    def _run(self, sources: Iterator[Source]) -> None:
+        try:
+            self._draw(sources)
+        except Exception as error:  # it is raised where the sources are read
+            self._work.set_exception(error)
+        else:
+            self._work.set_result(None)
 
     def _draw(self, sources: Iterator[Source]) -> None:
         for source in sources:

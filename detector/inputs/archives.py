@@ -133,7 +133,8 @@ class _Entry:
         """Its members, and what is wrong with it."""
         try:
             with _opened(self.archive, fetch) as stream:
-                yield from self._chosen(stream, self.archive.name, self.archive.place or Place(DEFAULT), 0)
+                place = self.archive.place or Place(DEFAULT)
+                yield from self._chosen(stream, self.archive.name, place, None)
         except InputError as error:
             yield Source(self.archive.name, "error", error)
 
@@ -151,7 +152,8 @@ class _Entry:
             lost = InputError("not_found", "there is no such member in this archive")
             try:
                 with opened() as stream:
-                    for member in self._read(stream):
+                    budget = Budget(self.limits, stream.seek(0, io.SEEK_END))
+                    for member in self._read(stream, budget):
                         seen.add(member.path)
                         if member.path == left[0]:
                             yield self._source(f"{name}{JOINT}{left.popleft()}", member)
@@ -167,39 +169,39 @@ class _Entry:
                 yield Source(f"{name}{JOINT}{left.popleft()}", "error", lost)
                 before = 0
 
-    def _chosen(self, stream: BinaryIO, name: str, place: Place, depth: int) -> Iterator[Source]:
+    def _chosen(self, stream: BinaryIO, name: str, place: Place, outer: Budget | None) -> Iterator[Source]:
         """The members that the rules of folders take.
 
         Raises:
             InputError: the archive is damaged, encrypted, or beyond its limits.
         """
         rules = Members(place)
-        for member in self._read(stream):
+        budget = Budget(self.limits, stream.seek(0, io.SEEK_END), outer)
+        for member in self._read(stream, budget):
             within = rules.place_of(member.path)
             if within is None:
                 continue
             folder, last = within
             full = f"{name}{JOINT}{member.path}"
             if not member.picture and is_archive_name(last):
-                if place.options.archives and depth < _DEPTH:
-                    yield from self._nested(member, full, folder.inside(last, JOINT), depth + 1)
+                if place.options.archives and outer is None:  # one in another, and no deeper
+                    yield from self._nested(member, full, folder.inside(last, JOINT), budget)
                 else:
                     self.on_archive(full)
             elif folder.wants(last) or (member.picture and not place.options.include):
                 yield self._source(full, member)
 
-    def _nested(self, member: Member, name: str, place: Place, depth: int) -> Iterator[Source]:
+    def _nested(self, member: Member, name: str, place: Place, outer: Budget) -> Iterator[Source]:
         try:
             with io.BytesIO(member.load()) as stream:
-                yield from self._chosen(stream, name, place, depth)
+                yield from self._chosen(stream, name, place, outer)
         except InputError as error:
             yield Source(name, "error", error)
 
-    def _read(self, stream: BinaryIO) -> Iterator[Member]:
+    def _read(self, stream: BinaryIO, budget: Budget) -> Iterator[Member]:
         kind = kind_of(stream)
         if kind is None:
             raise damaged("it is named like an archive, but is none, or its beginning is damaged")
-        budget = Budget(self.limits, stream.seek(0, io.SEEK_END))
         stream.seek(0)
         reader = importlib.import_module(f".{_READERS[kind]}", __package__)
         members: Iterator[Member] = reader.members(stream, budget)

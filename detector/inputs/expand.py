@@ -109,8 +109,7 @@ class _Expander:
             failed.append(Source(redacted(address), "error", error))
 
         try:
-            stores.check_allowed(address, self.fetch)
-            for found in stores.listing(address, self.options, note, self.on_archive):
+            for found in stores.listing(address, self.options, note, self.on_archive, self.fetch):
                 yield from failed
                 failed.clear()
                 yield self._object(found, given=found.address == address)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .redact import without_secrets
 
 if TYPE_CHECKING:  # httpx is imported with the first download, since most scans have none
     import httpx
@@ -177,7 +178,8 @@ class Fetcher:
                     chunks.append(chunk)
                 return b"".join(chunks)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise InputError("bad_url", f"not a valid URL: {error}") from None
+            text = without_secrets(f"not a valid URL: {error}", url)
+            raise InputError("bad_url", text) from None
         except httpx.TooManyRedirects:
             limit = self.options.max_redirects
             raise InputError("too_many_redirects", f"more than {limit} redirects") from None
@@ -186,7 +188,7 @@ class Fetcher:
         except httpx.TimeoutException:
             raise _RetryableError(InputError("timeout", "the server did not answer in time")) from None
         except (httpx.HTTPError, httpx.StreamError, RuntimeError) as error:
-            text = str(error) or type(error).__name__
+            text = without_secrets(str(error) or type(error).__name__, url)
             raise _RetryableError(InputError("network_error", f"cannot fetch: {text}")) from None
 
 

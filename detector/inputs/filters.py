@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = frozenset(
     .webp .xbm .xpm
     """.split()
 )
+CLIP_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .qt .webm".split())
 ARCHIVE_SUFFIXES = tuple(
     """
     .zip .cbz .tar .cbt .tar.gz .tgz .tar.bz2 .tbz2 .tar.xz .txz .tar.zst .tzst .7z .cb7 .pdf
@@ -36,6 +37,7 @@ class WalkOptions:
         all_files: include every regular file, not only those with an image's suffix.
         ignore: leave out what ``.aidetectignore`` files list, by the rules of gitignore. The files count in
             the folder, in its subfolders, and above it up to the root of its repository.
+        clips: include files with a clip's suffix too.
         archives: enter files named like archives. One that is given by name is entered in any case.
     """
 
@@ -45,6 +47,7 @@ class WalkOptions:
     exclude: tuple[str, ...] = ()
     all_files: bool = False
     ignore: bool = True
+    clips: bool = False
     archives: bool = False
 
 
@@ -79,10 +82,17 @@ class Place:
         )
 
     def wants(self, name: str) -> bool:
-        """Whether a file that is not left out is taken as a picture."""
+        """Whether a file that is not left out is taken as a picture or a clip."""
         if self.options.include:
             return _matches(f"{self.prefix}{name}", name, self.options.include)
-        return self.options.all_files or PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+        if self.options.all_files or PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
+            return True
+        return self.options.clips and is_clip_name(name)
+
+
+def is_clip_name(name: str) -> bool:
+    """Whether a file is named like a clip."""
+    return PurePosixPath(name).suffix.lower() in CLIP_SUFFIXES
 
 
 def is_archive_name(name: str) -> bool:

@@ -65,11 +65,13 @@ class Budget:
     Args:
         limits: of the archive.
         packed: the archive's size in bytes.
+        outer: of the archive that this one lies in; what is used here is used there, too.
     """
 
-    def __init__(self, limits: Limits, packed: int) -> None:
+    def __init__(self, limits: Limits, packed: int, outer: Budget | None = None) -> None:
         self.limits = limits
         self._packed = packed
+        self._outer = outer
         self._unpacked = 0
 
     def check(self, count: int) -> None:
@@ -88,6 +90,8 @@ class Budget:
         Raises:
             BeyondLimitsError: they are too many.
         """
+        if self._outer is not None:
+            self._outer.spend(count)
         self._unpacked += count
         if self._unpacked > self.limits.total_bytes:
             raise BeyondLimitsError(f"more than {self.limits.total_bytes / 2**30:.3g} GiB of data")

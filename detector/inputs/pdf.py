@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,11 +14,18 @@ from .members import BeyondLimitsError, Budget, Member, damaged
 # As stored, these are files of their own.
 _WHOLE = {"/DCTDecode": "JPEG", "/DCT": "JPEG", "/JPXDecode": "JPEG 2000"}
 _MOST_PAGES = 100_000
-_MOST_PIXELS = 200_000_000
+_MOST_PIXELS = 100_000_000  # of a picture that is not stored as a file
+# pypdf's own limits would refuse pages that were scanned at 600 dpi.
+_CONFIGURATION: dict[str, Any] = {
+    **dict.fromkeys(("maximum_declared_stream_length", "array_based_stream_maximum_output_length"), 2**29),
+    **dict.fromkeys(("zlib_maximum_output_length", "lzw_maximum_output_length"), 2**29),
+    **dict.fromkeys(("run_length_maximum_output_length", "image_maximum_buffer_size"), 2**29),
+    "stream_decoding_work_maximum_length": 2**30,
+}
 _DEEPEST = 8  # forms in one another
 _BROKEN = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-    *(AssertionError, RuntimeError, NotImplementedError, struct.error, zlib.error),
+    *(AssertionError, RuntimeError, NotImplementedError, struct.error, zlib.error, MemoryError),
 )
 
 
@@ -36,7 +42,6 @@ def members(stream: BinaryIO, budget: Budget) -> Iterator[Member]:
         from pypdf.errors import DependencyError, PyPdfError
     except ImportError:
         raise InputError("missing_extra", "PDF files need the extra: pip install 'aidetect[pdf]'") from None
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it comments on every oddity
     broken = (PyPdfError, DependencyError, *_BROKEN)
     locked = InputError("encrypted", "it is encrypted; save the PDF without its password first")
     try:
@@ -55,7 +60,8 @@ def members(stream: BinaryIO, budget: Budget) -> Iterator[Member]:
     for number in range(count):
         found: list[Any] = []
         try:
-            _find(reader.pages[number], found, seen, 0)
+            with pypdf.apply_configuration(**_CONFIGURATION):
+                _find(reader.pages[number], found, seen, 0)
         except broken:
             lost += 1
         for index, picture in enumerate(found, 1):
@@ -99,10 +105,13 @@ def _resources(page: Any) -> Any:
 
 def _loader(picture: Any, budget: Budget, broken: tuple[type[Exception], ...]) -> Callable[[], bytes]:
     def load() -> bytes:
+        from pypdf import apply_configuration
+
         try:
-            data = _stored(picture)
-            if data is None:
-                data = _drawn(picture)
+            with apply_configuration(**_CONFIGURATION):
+                data = _stored(picture)
+                if data is None:
+                    data = _drawn(picture)
         except InputError:
             raise
         except broken as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 _HIDDEN = "***"
 # Where these stand before an @, there is a container's name, unless a colon says that a password follows.
@@ -17,6 +18,18 @@ _PARAMETER = re.compile(
     )=)[^\s&;\#'"]+""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+
+def without_secrets(text: str, address: str) -> str:
+    """A message about an address, which may quote parts of it, without its secrets."""
+    text = redacted(text)
+    secrets = [found[2] for found in _USER.finditer(address)]
+    secrets += [found[0].removeprefix(found[1]) for found in _PARAMETER.finditer(address)]
+    parts = {part for secret in secrets for part in (secret, *secret.split(":"), unquote(secret))}
+    for part in sorted(parts, key=len, reverse=True):
+        if len(part) > 2:
+            text = text.replace(part, _HIDDEN)
+    return text
 
 
 def redacted(text: str) -> str:

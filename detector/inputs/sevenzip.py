@@ -116,7 +116,7 @@ class _Block:
                 self._thread = threading.Thread(target=self._unpack, daemon=True)
                 self._thread.start()
             while self._next is None or _END < self._next[0] < number:
-                self._next = self._handed.get()
+                self._next = self._take()
             at, data = self._next
             if isinstance(data, InputError):
                 raise data
@@ -125,6 +125,14 @@ class _Block:
             return data
 
         return load
+
+    def _take(self) -> tuple[int, bytes | InputError]:
+        while True:
+            try:
+                return self._handed.get(timeout=1.0)
+            except queue.Empty:
+                if self._thread is None or not self._thread.is_alive():
+                    return _END, damaged("this member cannot be read")
 
     def _unpack(self) -> None:
         from py7zr.io import MemIO
@@ -154,7 +162,7 @@ class _Block:
             self._hand(_END, damaged("this member is damaged"))
         except _StoppedError:
             pass
-        except BeyondLimitsError as error:
+        except InputError as error:  # beyond the limits, or what reading a store raised
             self._last(error)
         except _broken():
             self._last(damaged("this member is damaged, or comes after a damaged one"))
@@ -186,4 +194,5 @@ def _broken() -> tuple[type[Exception], ...]:
     return (
         *(ArchiveError, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError, TypeError),
         *(LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError, NotImplementedError),
+        MemoryError,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,22 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
             return read_stream(stream, limit)
     except ValueError as error:  # a NUL in the name
         raise InputError("not_found", f"not a valid path: {error}") from None
+    except OSError as error:
+        raise file_error(error) from None
+
+
+def file_digest(path: Path, limit: int) -> tuple[str, int]:
+    """A file's SHA-256 (hex) and its size in bytes, without holding it in memory.
+
+    Raises:
+        InputError: as for `read_file`.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
+                raise InputError("too_large", f"more than {limit / 2**20:.0f} MiB of data")
+            return hashlib.file_digest(stream, "sha256").hexdigest(), size
     except OSError as error:
         raise file_error(error) from None
 

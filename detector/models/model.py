@@ -58,7 +58,7 @@ class Card:
         views = self._mode(mode)["views"]
         whole_jpeg, spread = int(views.get("whole_jpeg", 0)), bool(views.get("spread", False))
         whole, native, trim = bool(views["whole"]), int(views["native"]), bool(views.get("trim", False))
-        staged, turn = "stages" in self._mode(mode), "orientation" in self.data
+        staged, turn = "stages" in self._mode(mode), whole and "orientation" in self.data
         return ViewPlan(size, interpolation, whole, native, whole_jpeg, spread, trim, staged, turn)
 
     def calibration(self, mode: str) -> Calibration:

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ModelError
 from .probe import ClassProbe, read_tensors
 
-# By how many quarters a picture is turned anticlockwise, as its viewer sees it when nothing turns it back.
+# By how many quarters a picture is turned anticlockwise.
 NAMES = ("0", "1", "2", "3")
 
 
@@ -22,28 +22,43 @@ class Orientation:
 
     Attributes:
         probe: gives the probabilities of `NAMES` for one whole view.
-        least: a picture counts as turned at this probability or above, 0.5..1. Most pictures of things that
-            have no top stay below it.
+        upright, turned: probabilities, 0.5..1, at which the answer of the whole views as stored is taken.
     """
 
     probe: ClassProbe
-    least: float
+    upright: float
+    turned: float
 
     def votes(self, features: np.ndarray) -> np.ndarray:
         """Log-probabilities of `NAMES`, ``[n, 4]``, from the features of whole views, ``[n, ...]``."""
         return self.probe.log_probabilities(features)
 
-    def quarters(self, votes: Sequence[np.ndarray]) -> int:
-        """Quarters, 0 to 3, by which a picture counts as turned.
+    def at_once(self, votes: Sequence[np.ndarray]) -> int | None:
+        """Quarters, 0 to 3, by which a picture is turned anticlockwise; ``None`` where that is not sure.
 
         Args:
-            votes: log-probabilities ``[4]`` of each of its whole views.
+            votes: log-probabilities ``[4]`` of each of its whole views as stored.
         """
         mean = np.mean(np.stack(votes), axis=0)
         shares = np.exp(mean - mean.max())
         shares /= shares.sum()
         best = int(np.argmax(shares))
-        return best if shares[best] >= self.least else 0
+        if shares[0] >= self.upright:
+            return 0
+        return best if best and shares[best] >= self.turned else None
+
+    @staticmethod
+    def quarters(votes: Sequence[np.ndarray]) -> int:
+        """Quarters, 0 to 3, by which a picture is turned anticlockwise, as far as that can be told.
+
+        It is the same picture whichever way it is stored, so the four answers are joined: the result says
+        which side is up even of a picture that has no top, always the same one.
+
+        Args:
+            votes: log-probabilities ``[4]`` of one square, as stored and turned back by 1, 2 and 3 quarters.
+        """
+        joined = sum(np.roll(vote, back) for back, vote in enumerate(votes))
+        return int(np.argmax(joined))
 
 
 def load_orientation(folder: Path, card: Mapping[str, Any], length: int) -> Orientation | None:
@@ -67,6 +82,5 @@ def load_orientation(folder: Path, card: Mapping[str, Any], length: int) -> Orie
         raise ModelError(f"{path} lacks the tensor {error}") from None
     if weight.shape != (len(NAMES), length) or bias.shape != (len(NAMES),):
         raise ModelError(f"{path} does not fit a tower with {length} features")
-    return Orientation(
-        ClassProbe(NAMES, weight, bias.astype(np.float64)), float(card["orientation"]["least"])
-    )
+    limits = (float(card["orientation"][name]) for name in ("upright", "turned"))
+    return Orientation(ClassProbe(NAMES, weight, bias.astype(np.float64)), *limits)

@@ -32,6 +32,9 @@ HEAVY = {
     "jinja2",
     "safetensors",
     "c2pa",
+    "fsspec",
+    "py7zr",
+    "pypdf",
 }
 
 
@@ -64,6 +67,7 @@ def test_a_scan_loads_torch_but_not_what_it_does_not_need(tmp_path: Path, tiny_m
     found = loaded(tmp_path, "scan", "a.png", "--model", str(tiny_model_folder), "-q")
     assert {"torch", "numpy", "PIL"} <= found
     unneeded = {"open_clip", "torchvision", "torch._dynamo", "torch._inductor", "httpx", "rich", "jinja2"}
+    unneeded |= {"s3fs", "aiohttp", "py7zr", "pypdf"}
     assert not found & {*unneeded, "c2pa", "matplotlib"}
     assert not [
         name for name in found if name.startswith(("aidetect.detector.training", "aidetect.cli.server"))

@@ -186,7 +186,7 @@ def test_ignore_files_and_the_cache_are_those_of_scan(
     def never(self: Any, batch: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(Detector, "run", never)
+    monkeypatch.setattr(Detector, "_begin", never)
     assert run(folder, "--into", tmp_path / "out").exit_code == 0
     for options in (["--no-cache"], ["--no-ignore"]):
         assert isinstance(run(folder, "--into", tmp_path / "out", *options).exception, AssertionError)

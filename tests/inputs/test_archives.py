@@ -358,6 +358,14 @@ def test_bombs(tmp_path: Path, name: str) -> None:
     assert len(inner(found, path)) <= 2
 
 
+def test_bombs_in_an_archive(tmp_path: Path) -> None:
+    inner = zipped([("0.png", bytes(900_000))])
+    path = put(tmp_path, "a.zip", zipped((f"{n}.zip", inner + bytes([n])) for n in range(50)))
+    found = read(path, archives=True, limits=Limits(ratio=50, ratio_from=2_000_000))
+    assert errors(found)[-1] == ("a.zip", "too_large")
+    assert len(inner_names := [s for s in found if s.error is None]) <= 3, inner_names
+
+
 def test_a_long_directory_is_not_read(tmp_path: Path) -> None:
     path = put(tmp_path, "a.zip", zipped((f"{n}.png", b"") for n in range(500)))
     (source,) = read(path, limits=Limits(directory_bytes=1000))

@@ -112,9 +112,7 @@ def test_media_that_is_no_picture(running: Running, media: bytes) -> None:
     assert reply.json()["aidetect"]["input"] == "a.png"
 
 
-@pytest.mark.parametrize(
-    "path", ["check-workflow", "feedback", "video/check", "video/check-sync", "text/check"]
-)
+@pytest.mark.parametrize("path", ["check-workflow", "feedback", "video/check", "text/check"])
 def test_what_there_is_nothing_behind(running: Running, path: str) -> None:
     for reply in (
         running.client.get(f"/1.0/{path}.json"),
@@ -203,3 +201,47 @@ def test_the_description_is_whole() -> None:
             found = found[part]
     page = files("aidetect.cli.server").joinpath("openapi/apidocs.html").read_text()
     assert "http" not in page.replace("/openapi.json", "")
+
+
+# --- clips ----------------------------------------------------------------------------------------------
+
+
+def post_clip(running: Running, data: bytes, path: str = "video/check-sync", **fields: Any) -> Any:
+    parts = {"media": ("a.mp4", data)}
+    return running.client.post(f"/1.0/{path}.json", data={"models": "genai", **fields}, files=parts)
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    pytest.importorskip("av")
+    from drawnclips import clip, pictures
+
+    return clip("h264.mp4", pictures(3, 8), rate=8)
+
+
+def test_a_clip_is_answered_frame_by_frame(running: Running, tiny_detector: Detector, clip: bytes) -> None:
+    reply = post_clip(running, clip)
+    data = reply.json()
+    follows(data, "CloudClipReply")
+    (expected,) = tiny_detector.score([clip])
+    assert expected.clip is not None
+    assert (reply.status_code, data["status"], data["request"]["operations"]) == (200, "success", 1)
+    assert data["media"]["uri"] == "a.mp4"
+    frames = data["data"]["frames"]
+    assert [one["info"]["position"] for one in frames] == [500, 1500, 2500]
+    assert [one["type"]["ai_generated"] for one in frames] == [
+        f["probability"] for f in expected.clip["frames"]
+    ]
+    assert data["aidetect"]["type"]["ai_generated"] == expected.probability
+    assert data["aidetect"]["verdict"] == expected.verdict
+
+
+def test_clips_and_pictures_have_their_own_addresses(running: Running, clip: bytes) -> None:
+    failure(post_clip(running, PICTURE), 400, "media_error", "this is not an MP4")
+    failure(post(running, media=("a.png", clip)), 400, "media_error", "/1.0/video/check-sync.json")
+    failure(post_clip(running, clip, models="wad"), 400, "argument_error", "wad")
+    failure(post_clip(running, clip[:5000]), 400, "media_error", "truncated or damaged")
+    (record,) = running.client.post("/v1/scan", content=clip, headers={"content-type": "video/mp4"}).json()[
+        "records"
+    ]
+    assert len(record["clip"]["frames"]) == 3

@@ -14,7 +14,7 @@ function asAddress(text) {
 async function walk(entry) {
   if (entry.isFile) {
     const file = await new Promise((done, failed) => entry.file(done, failed));
-    const picture = file.type.startsWith("image/") || /\.(avif|hei[cf]|jp2|jxl|tiff?)$/i.test(file.name);
+    const picture = /^(image|video)\//.test(file.type) || /\.(avif|hei[cf]|jp2|jxl|mkv|tiff?)$/i.test(file.name);
     return picture ? [{ file, name: entry.fullPath.slice(1) }] : [];
   }
   const reader = entry.createReader();

@@ -1,0 +1,1 @@
+"""Clips: containers of moving pictures, and which of their frames are judged."""
