@@ -2,7 +2,7 @@
 
     python benchmarks/ray_scan.py draw FOLDER [--pictures 2000]
     python benchmarks/ray_scan.py speed FOLDER [--images 400]
-    python benchmarks/ray_scan.py faults FOLDER [--images N] [--seconds 420]   (again until it says that all is done)
+    python benchmarks/ray_scan.py faults FOLDER [--images N] [--seconds 420]  (again until all is done)
     python benchmarks/ray_scan.py reckon
 
 `draw` makes pictures of 1216 x 832 pixels. `speed` scans some of them with one process, then on a cluster of
