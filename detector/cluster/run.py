@@ -23,9 +23,8 @@ from .workers import Choice, Description, Scorer, Settings, decode, describe
 _LISTING, _WRITING, _DECODING, _SCORING = 0.02, 0.02, 0.2, 0.75
 # With a GPU the cores are there for decoding.
 _DECODING_FOR_GPU, _SCORING_ON_GPU = 0.5, 0.25
-# Bytes of a block on its way between two steps, and pictures scored in one call of an actor.
-_BLOCK, _BLOCK_FOR_GPU = 2**20, 2**23
-_PICTURES, _PICTURES_ON_GPU = 16, 64
+# Bytes of a block, which is what waits between two steps, and what an actor scores in one call.
+_BLOCK, _BLOCK_FOR_GPU = 2**22, 2**24
 # Pieces of a listing for each core.
 _PIECES = 4
 
@@ -154,7 +153,7 @@ def scan(
     scored = decoded.map_batches(
         Scorer,
         fn_constructor_args=(settings, description),
-        batch_size=_PICTURES_ON_GPU if cluster.gpus else _PICTURES,
+        batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
         num_cpus=_share(cluster),
