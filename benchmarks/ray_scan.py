@@ -2,7 +2,7 @@
 
     python benchmarks/ray_scan.py draw FOLDER [--pictures 2000]
     python benchmarks/ray_scan.py speed FOLDER [--images 400]
-    python benchmarks/ray_scan.py faults FOLDER [--seconds 420]      (again until it says that all is done)
+    python benchmarks/ray_scan.py faults FOLDER [--images N] [--seconds 420]  (again until all is done)
     python benchmarks/ray_scan.py reckon
 
 `draw` makes pictures of 1216 x 832 pixels. `speed` scans some of them with one process, then on a cluster of
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("step", choices=["draw", "speed", "faults", "reckon"])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("ray-scan"))
     parser.add_argument("--pictures", type=int, default=2000)
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, help="scan only so many (speed: 400 if not given)")
     parser.add_argument("--seconds", type=float, default=420.0)
     arguments = parser.parse_args()
     if arguments.step == "reckon":
@@ -277,9 +277,9 @@ def main() -> None:
         return
     pictures = sorted(places.glob("*.jpg"))
     if arguments.step == "speed":
-        speed(pictures[: arguments.images])
+        speed(pictures[: arguments.images or 400])
     else:
-        faults(pictures, arguments.folder, arguments.seconds)
+        faults(pictures[: arguments.images], arguments.folder, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
         bars,
     )
     settings = _settings(options)
-    choice = Choice(walk_options(options), selection(options), fetch)
+    choice = Choice(walk_options(options, clips=True), selection(options), fetch)
     parts = Parts(output)
     parts.check(options["resume"])  # before all the rest is started
     with run.connected(cluster):
@@ -177,6 +177,7 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
 
 def _settings(options: dict[str, Any]) -> Any:
     from aidetect.detector.audit.baseline import read_baseline
+    from aidetect.detector.clips.sampling import DEFAULT
     from aidetect.detector.cluster.workers import Settings
     from aidetect.detector.images.pixels import DEFAULT_FRAMES, DEFAULT_MAX_PIXELS
     from aidetect.detector.pending import Extras
@@ -198,6 +199,7 @@ def _settings(options: dict[str, Any]) -> Any:
         max_pixels=given["max_pixels"] or DEFAULT_MAX_PIXELS,
         frames=given["frames"] or DEFAULT_FRAMES,
         strict=bool(given["strict"]),
+        sampling=given["sampling"] or DEFAULT,
         extras=Extras(stability=options["stability"], evidence=options["evidence"]),
         accepted={name: {"reason": one.reason, "date": one.date} for name, one in accepted.items()},
     )

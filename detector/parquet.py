@@ -46,6 +46,7 @@ _PLAIN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("cached", "bool", ("cached",)),
     ("background", "string", ("pixels", "background")),
     ("alpha_sha256", "string", ("pixels", "alpha_sha256")),
+    ("turned", "int32", ("pixels", "turned")),
 )
 # Parts of a record that are null, or absent, as a whole.
 _NULL, _ABSENT = ("error", "thresholds"), ("accepted", "stability")
@@ -137,6 +138,8 @@ def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
         data["stability"] |= row["stability"]
     if row["alpha_sha256"] is None:
         del data["pixels"]["background"], data["pixels"]["alpha_sha256"]
+    if row["turned"] is None:
+        del data["pixels"]["turned"]
     if row["generators"] is not None:
         data["type"]["ai_generators"] = dict(row["generators"])
     data["warnings"], data["views"] = row["warnings"], row["views"]

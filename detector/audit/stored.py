@@ -12,10 +12,10 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ..errors import AidetectError
+from ..errors import AidetectError, InputError
 from ..inputs.redact import redacted
 from ..inputs.source import file_error
-from ..inputs.stores import open_store, scheme_of
+from ..inputs.stores import Explained, open_store, scheme_of
 from ..parquet import HEAD, INTERRUPTED, read_metadata, read_rows
 from ..record import SCHEMA, Record
 from ..versions import tool
@@ -81,17 +81,34 @@ class StoredFile:
         """Its bytes as a stream that can seek.
 
         Raises:
-            OSError: it cannot be read.
+            InputError: it cannot be read.
         """
-        return cast(BinaryIO, self.store.open(self.path, "rb"))
+        with Explained(self.name):
+            return cast(BinaryIO, self.store.open(self.path, "rb"))
+
+    def exists(self) -> bool:
+        """Whether there is such a file or folder.
+
+        Raises:
+            InputError: that cannot be found out.
+        """
+        with Explained(self.name):
+            return bool(self.store.exists(self.path))
 
     def parts(self) -> list[StoredFile]:
-        """The Parquet files of a folder, sorted by name; none if there is no such folder."""
+        """The Parquet files of a folder, sorted by name; none if there is no such folder.
+
+        Raises:
+            InputError: it cannot be listed.
+        """
         self.store.invalidate_cache()
         try:
-            found = self.store.ls(self.path, detail=False)
-        except FileNotFoundError:
-            return []
+            with Explained(self.name):
+                found = self.store.ls(self.path, detail=False)
+        except InputError as error:
+            if error.kind == "not_found":
+                return []
+            raise
         names = sorted(path.rpartition("/")[2] for path in found)
         return [self / name for name in names if name.endswith(".parquet")]
 
@@ -107,15 +124,18 @@ def open_report(name: str) -> Stored:
     """
     place = StoredFile.at(name)
     try:
-        if place.store.isdir(place.path):
+        with Explained(place.name):
+            is_folder = place.store.isdir(place.path)
+        if is_folder:
             return _folder(place)
         with place.open() as stream:
             start = stream.read(4)
         if start == _PARQUET:
             return _parquet(place)
         return _json_lines(place) if _is_lines(place) else _json(place)
-    except OSError as error:
-        raise AidetectError(f"cannot read {place}: {file_error(error)}") from None
+    except (OSError, InputError) as error:
+        told = file_error(error) if isinstance(error, OSError) else error
+        raise AidetectError(f"cannot read {place}: {told}") from None
 
 
 def _damaged(place: StoredFile, where: str, error: Exception) -> AidetectError:
@@ -296,18 +316,19 @@ def _parquet(place: StoredFile) -> Stored:
 
 def _folder(place: StoredFile) -> Stored:
     parts = place.parts()
-    try:
-        head = _checked(place, json.loads(_text(place / HEAD_FILE)))
+    if (place / HEAD_FILE).exists():
+        try:
+            head = _checked(place, json.loads(_text(place / HEAD_FILE)))
+        except ValueError as error:
+            raise _damaged(place / HEAD_FILE, "", error) from None
         head.pop("run", None)  # for whoever continues the run
-        interrupted = not place.store.exists((place / SUCCESS_FILE).path)
-    except FileNotFoundError:
-        if not parts:
-            raise AidetectError(f"{place} has no Parquet files") from None
+        interrupted = not (place / SUCCESS_FILE).exists()
+    elif parts:
         metadata = [_metadata(part) for part in parts]
         head = _head_of(parts[0], metadata[0])
         interrupted = any(found.get(INTERRUPTED, b"true") != b"false" for found in metadata)
-    except ValueError as error:
-        raise _damaged(place / HEAD_FILE, "", error) from None
+    else:
+        raise AidetectError(f"{place} has no Parquet files")
 
     def records() -> Iterator[Record]:
         for part in parts:

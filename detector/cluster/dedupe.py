@@ -13,7 +13,7 @@ from typing import Any
 
 from ..inputs.source import Source
 from ..parquet import arrow
-from .workers import Choice, Description, Item, Settings, group_table, prepared_rows, preparer_for
+from .workers import Choice, Description, Item, Settings, group_table, prepare, prepared_rows, preparer_for
 
 PICTURE = "picture"
 
@@ -58,7 +58,7 @@ def decode_groups(table: Any, settings: Settings, description: Description, choi
             wanted = _picture(items[0])
             if wanted is not None:
                 for _, source in members:
-                    again = preparer.prepare(source)
+                    again = prepare(preparer, source)
                     if _picture(Item(again, None, None)) == wanted:
                         items[0].prepared.frames = again.frames
                         break

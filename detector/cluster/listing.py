@@ -27,7 +27,7 @@ _INPUTS = 1000
 _ROWS = 500
 
 
-class Listing(Datasource):  # type: ignore[misc]
+class Listing(Datasource):
     """Sources under some inputs, without those that are done.
 
     Args:
@@ -37,7 +37,7 @@ class Listing(Datasource):  # type: ignore[misc]
     """
 
     def __init__(self, inputs: Sequence[str], choice: Choice, done: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         counted = choice.selection.limit is not None or choice.selection.sample is not None
         size = max(1, len(inputs)) if counted else _INPUTS  # only one task can count
         self._groups = [inputs[at : at + size] for at in range(0, len(inputs), size)]
@@ -55,10 +55,14 @@ class Listing(Datasource):  # type: ignore[misc]
         """One task for each group of inputs."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         folder, choice, done = self._folder, self._choice, self._done
-        return [
-            ReadTask(lambda group=group: _blocks(group, folder, choice, done), unknown, _schema())
-            for group in self._groups
-        ]
+
+        def task(group: Sequence[str]) -> ReadTask:
+            def read() -> Iterator[Any]:
+                return _blocks(group, folder, choice, done)
+
+            return ReadTask(read, unknown, _schema())
+
+        return [task(group) for group in self._groups]
 
 
 def _schema() -> Any:

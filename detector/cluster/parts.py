@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE, StoredFile
-from ..errors import AidetectError
+from ..errors import AidetectError, InputError
+from ..inputs.stores import Explained
 from ..parquet import arrow, schema
 
 # Parts that are opened at the same time.
@@ -75,7 +76,8 @@ class Parts:
         """What the head's file holds, or ``None`` for a new folder.
 
         Raises:
-            AidetectError: there is a run that is not to be continued, or there are Parquet files of none.
+            AidetectError: there is a run that is not to be continued, or there are Parquet files of none; or
+                the folder cannot be used.
         """
         before: dict[str, Any] | None = self._read(HEAD_FILE)
         if before is None and self._folder.parts():
@@ -98,7 +100,8 @@ class Parts:
         Raises:
             AidetectError: there are parts already, or they are of another model or other options.
         """
-        self._store.makedirs(self.path, exist_ok=True)
+        with Explained(self._name):
+            self._store.makedirs(self.path, exist_ok=True)
         before = self.check(resume)
         if before is None:
             self._write(HEAD_FILE, json.dumps({**head, RUN: run}, indent=2))
@@ -113,7 +116,7 @@ class Parts:
                 f"{self._name} holds a run with another model, number format or other options; repeat them, "
                 "or give another folder"
             )
-        if self._store.exists(f"{self.path}/{SUCCESS_FILE}"):
+        if (self._folder / SUCCESS_FILE).exists():
             self._store.rm_file(f"{self.path}/{SUCCESS_FILE}")
         return Done(found for keys in self._each(self._keys) for found in keys)
 
@@ -147,7 +150,7 @@ class Parts:
                 try:
                     with path.open() as stream:
                         seen[path.name] = arrow().parquet.ParquetFile(stream).metadata.num_rows
-                except (OSError, ValueError):  # not finished yet
+                except (OSError, ValueError, InputError):  # not finished yet
                     continue
         return sum(seen.values())
 
@@ -199,12 +202,15 @@ class Parts:
         return part.path.rpartition("/")[2], counts, int(pc.sum(found).as_py() or 0)
 
     def _read(self, name: str) -> Any:
-        try:
-            return json.loads(self._store.cat_file(f"{self.path}/{name}"))
-        except FileNotFoundError:
+        file = self._folder / name
+        if not file.exists():
             return None
+        try:
+            with file.open() as stream:
+                return json.loads(stream.read())
         except ValueError as error:
-            raise AidetectError(f"{self._name}/{name} is damaged: {error}") from None
+            raise AidetectError(f"{file} is damaged: {error}") from None
 
     def _write(self, name: str, text: str) -> None:
-        self._store.pipe_file(f"{self.path}/{name}", text.encode())
+        with Explained(self._name):
+            self._store.pipe_file(f"{self.path}/{name}", text.encode())

@@ -23,9 +23,8 @@ from .workers import Choice, Description, Scorer, Settings, decode, describe
 _LISTING, _WRITING, _DECODING, _SCORING = 0.02, 0.02, 0.2, 0.75
 # With a GPU the cores are there for decoding.
 _DECODING_FOR_GPU, _SCORING_ON_GPU = 0.5, 0.25
-# Bytes of a block on its way between two steps, and pictures scored in one call of an actor.
-_BLOCK, _BLOCK_FOR_GPU = 2**20, 2**23
-_PICTURES, _PICTURES_ON_GPU = 16, 64
+# Bytes of a block, which is what waits between two steps, and what an actor scores in one call.
+_BLOCK, _BLOCK_FOR_GPU = 2**22, 2**24
 # Pieces of a listing for each core.
 _PIECES = 4
 
@@ -130,7 +129,7 @@ def scan(
     context.target_max_block_size = _BLOCK_FOR_GPU if cluster.gpus else _BLOCK
     context.enable_progress_bars = cluster.bars
     keys = ray.put(done)
-    cores = int(ray.cluster_resources().get("CPU", 1))
+    cores = int(_resources().get("CPU", 1))
     settings = replace(settings, threads=1)
     listing = ray.data.read_datasource(
         Listing(inputs, choice, keys), num_cpus=_LISTING, override_num_blocks=_PIECES * cores
@@ -154,7 +153,7 @@ def scan(
     scored = decoded.map_batches(
         Scorer,
         fn_constructor_args=(settings, description),
-        batch_size=_PICTURES_ON_GPU if cluster.gpus else _PICTURES,
+        batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
         num_cpus=_share(cluster),
@@ -201,11 +200,16 @@ def _share(cluster: Cluster) -> float:
     return _SCORING_ON_GPU if cluster.gpus else _SCORING
 
 
-def _fitting(cluster: Cluster) -> int:
-    """How many actors fit on the cluster as it is."""
+def _resources() -> dict[str, float]:
     import ray
 
-    there = ray.cluster_resources()
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _fitting(cluster: Cluster) -> int:
+    """How many actors fit on the cluster as it is."""
+    there = _resources()
     if cluster.gpus:
         return max(1, int(there.get("GPU", 0) / cluster.gpus))
     return max(1, int(there.get("CPU", 1)))

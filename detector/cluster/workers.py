@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..clips.sampling import Sampling
 from ..errors import ModelError
 from ..images.views import ViewPlan
 from ..inputs.archives import entered, loaded
@@ -35,7 +36,7 @@ class Settings:
     Attributes:
         model: a model's name, or a path that all machines share; ``None`` for the default model.
         device, precision, mode, batch_size: as for `Detector.load`.
-        max_pixels, frames, strict: as for `Detector`.
+        max_pixels, frames, strict, sampling: as for `Detector`.
         extras: what to report besides scores.
         accepted: by fingerprint of the pixels: reason and date of accepted findings.
         threads: of an actor's forward passes.
@@ -49,6 +50,7 @@ class Settings:
     max_pixels: int
     frames: int
     strict: bool
+    sampling: Sampling
     extras: Extras = field(default_factory=Extras)
     accepted: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     threads: int = 1
@@ -124,6 +126,7 @@ def load(settings: Settings) -> Detector:
         max_pixels=settings.max_pixels,
         frames=settings.frames,
         strict=settings.strict,
+        sampling=settings.sampling,
     )
 
 
@@ -173,7 +176,7 @@ def prepared_rows(table: Any, preparer: Preparer, choice: Choice, done: Any) -> 
     for row in table.to_pylist():
         source: Source = pickle.loads(row["source"])
         for one in _entered(source, choice, functools.partial(_is_done, row, finished)):
-            prepared = preparer.prepare(one)
+            prepared = prepare(preparer, one)
             prepared.record.input = _name(row, one.name)
             yield Item(prepared, row["listed_bytes"], row["listed_version"]), one
 
@@ -193,7 +196,16 @@ def preparer_for(settings: Settings, description: Description, choice: Choice) -
             *(description.plan, description.thresholds, settings.max_pixels, settings.frames, fetcher),
             *(None, None, settings.extras),
             strict=settings.strict,
+            sampling=settings.sampling,
         )
+
+
+def prepare(preparer: Preparer, source: Source) -> Prepared:
+    """Prepare a source, one after another."""
+    prepared = preparer.prepare(source)
+    if prepared.large:
+        preparer.clips.leave()
+    return prepared
 
 
 def _name(row: Mapping[str, Any], name: str) -> str:
@@ -211,10 +223,11 @@ def _entered(source: Source, choice: Choice, is_done: Callable[[Source], bool]) 
     if source.kind != "archive":
         yield source
         return
-    with contextlib.closing(entered([source], choice.fetch)) as members:
-        yield from loaded(
-            member for member in members if is_new(member, choice.selection) and not is_done(member)
-        )
+    yield from loaded(
+        member
+        for member in entered([source], choice.fetch)
+        if is_new(member, choice.selection) and not is_done(member)
+    )
 
 
 class Scorer:

@@ -90,6 +90,7 @@ def of_all_kinds() -> list[Record]:
         scored("c.png", 0.5, stability=STABILITY, evidence=EVIDENCE, cached=True),
         scored("d.png", background="white", alpha_sha256="e" * 64),
         scored("d.png", background=None, alpha_sha256="e" * 64, evidence=[]),
+        scored("e.png", turned=90),
         scored("f.png", accepted={"reason": "ours", "date": "2026-01-02"}),
         unreadable(),
     ]
@@ -126,7 +127,7 @@ def as_json(*words: object) -> dict[str, Any]:
 # --- Parquet ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", of_all_kinds(), ids=range(6))
+@pytest.mark.parametrize("record", of_all_kinds(), ids=range(7))
 def test_a_record_comes_back_from_its_row(record: Record) -> None:
     table = parquet.table_of([parquet.to_row(record)])
     (row,) = table.to_pylist()
@@ -162,8 +163,8 @@ def test_duckdb_and_pandas_read_typed_columns(tmp_path: Path) -> None:
     assert set(CSV_COLUMNS) <= set(frame.columns)
     assert frame["probability"].dtype == "float64"
     assert frame["model"].unique().tolist() == ["tiny@abababababab"]
-    assert frame["verdict"].value_counts().to_dict() == {"ai": 4, "uncertain": 1}
-    assert frame["input"][5] == "bad\\xff.png"
+    assert frame["verdict"].value_counts().to_dict() == {"ai": 5, "uncertain": 1}
+    assert frame["input"][6] == "bad\\xff.png"
 
 
 def test_row_groups_are_written_as_they_fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +291,7 @@ def test_findings_are_those_of_fail_on(tmp_path: Path) -> None:
     assert run(path, "--fail-on", "0.99").exit_code == 0
     result = run(path, "--fail-on", "uncertain", "--format", "junit")
     assert (result.exit_code, result.stdout.count("<failure")) == (1, 2)
-    accepted = write_lines(tmp_path / "y.jsonl", [of_all_kinds()[4]])
+    accepted = write_lines(tmp_path / "y.jsonl", [of_all_kinds()[5]])
     assert run(accepted, "--fail-on", "ai").exit_code == 0
 
 
@@ -355,7 +356,7 @@ def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, data: bytes) -
 @given(data=st.data())
 def test_a_changed_report_is_written_or_refused(tmp_path_factory: Any, data: Any) -> None:
     """Any value of a record may have been replaced by any other."""
-    record = json.loads(json.dumps(of_all_kinds()[data.draw(st.integers(0, 5))].to_dict()))
+    record = json.loads(json.dumps(of_all_kinds()[data.draw(st.integers(0, 6))].to_dict()))
     place: Any = record
     while True:
         key = data.draw(st.sampled_from(sorted(place)) if isinstance(place, dict) else st.just(0))
