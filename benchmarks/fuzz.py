@@ -34,7 +34,7 @@ def preparer() -> Any:
     """What a worker thread of a scan does before the tower is asked."""
     from aidetect.detector.images.views import ViewPlan
     from aidetect.detector.inputs.fetch import Fetcher, FetchOptions
-    from aidetect.detector.models.model import Thresholds
+    from aidetect.detector.models.thresholds import Thresholds
     from aidetect.detector.pending import Extras
     from aidetect.detector.prepare import Preparer
 

@@ -18,6 +18,7 @@ from .common import CONTEXT, CommandError, say
 
 _COMMANDS = {
     "scan": "Score images and report which are likely AI-generated.",
+    "report": "Write a stored report in another format, or sum it up.",
     "explain": "Explain the score of one image.",
     "prove": "Show that only the pixels affect a score.",
     "verify": "Check a report by scoring its images again, or check an audit log.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -57,10 +58,10 @@ def _seconds(text: str) -> float:
 
 
 class OutputPath(click.Path):
-    """A path of a file, or an address that fsspec knows."""
+    """A path of a file or a folder, or an address that fsspec knows."""
 
     def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
+        super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A `Path`, or an address as text."""
@@ -205,23 +206,26 @@ def published(output: Path | str | None) -> Iterator[Path | None]:
     try:
         yield path
         if path.exists():
+            base = output.rpartition("/")[0]
             try:
-                stores.write(output, path)
+                for file in sorted(folder.iterdir(), key=lambda file: file == path):  # further pages first
+                    stores.write(f"{base}/{file.name}", file)
             except InputError as error:
                 kept = True
                 raise CommandError(f"cannot write {output}: {error}; the report is kept as {path}") from None
     finally:
         if not kept:
-            path.unlink(missing_ok=True)
-            folder.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_output(output: Path | str | None) -> None:
-    """Find out before the long work whether an address can be written to.
+    """Find out before the long work whether an output can be written.
 
     Raises:
-        CommandError: there is no such store or bucket, or no permission to use it.
+        CommandError: it is a folder; or there is no such store or bucket, or no permission to use it.
     """
+    if isinstance(output, Path) and output.is_dir():
+        raise CommandError(f"cannot write {output}: this is a folder")
     try:
         if isinstance(output, str):
             stores.check_writable(output)

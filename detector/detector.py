@@ -230,6 +230,25 @@ class Detector:
                 while len(known) > _REMEMBERED:
                     known.popitem(last=False)
 
+    def score_prepared(self, prepared: Iterable[Prepared]) -> list[Record]:
+        """Score sources that were read and cut into views elsewhere.
+
+        Args:
+            prepared: what a `Preparer` with this detector's plan and thresholds made of them.
+
+        Returns:
+            One record per source, in order.
+        """
+        sources = list(prepared)
+        batch: list[tuple[Result, View]] = []
+        known: dict[str, Result] = {}
+        for one in sources:
+            self.enqueue(one, batch, known, None)
+        while batch:
+            taken, batch[: self.batch_size] = batch[: self.batch_size], []
+            batch[:0] = self.run(taken)
+        return [self.finish(one, None) for one in sources]
+
     def enqueue(
         self,
         prepared: Prepared,

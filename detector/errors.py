@@ -18,6 +18,9 @@ class InputError(AidetectError):
         super().__init__(" ".join(message.split()))
         self.kind = kind
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        return InputError, (self.kind, str(self))  # the same when it comes from another process
+
 
 class ModelError(AidetectError):
     """The model is missing, damaged, or does not match its card. It must not be used for scoring."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .images.turns import Turned
 from .images.views import View
-from .models.orientation import Orientation
-from .models.stages import Stages
 from .record import Record
 from .resultcache import ResultCache
+
+if TYPE_CHECKING:
+    from .models.orientation import Orientation
+    from .models.stages import Stages
 
 
 @dataclass
@@ -106,8 +108,9 @@ class Result:
         """The result that `to_data` gave this data for."""
         boxes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in data["boxes"]]
         families = [np.array(vector) for vector in data["families"]]
-        where = {name: int(data[name]) for name in ("stage", "quarters")}
-        return cls(data["kinds"], boxes, data["logits"], families, kept=True, **where)
+        found = cls(data["kinds"], boxes, data["logits"], families, kept=True, stage=data["stage"])
+        found.quarters = data["quarters"]
+        return found
 
 
 @dataclass

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from .images.views import Squares, ViewPlan, cut, looked_at, make_views, thumbna
 from .inputs import stores
 from .inputs.fetch import Fetcher
 from .inputs.source import Source, file_digest, read_file, read_stream
-from .models.model import Thresholds
+from .models.thresholds import Thresholds
 from .pending import Extras, Frame, Prepared, kept_frames
 from .record import Record
 from .resources import PixelGate, Turns
@@ -161,10 +161,7 @@ class Preparer:
                 frames.append(frame)
         finally:
             if self.extras.evidence:
-                from .evidence.evidence import find_evidence
-
-                data = media if isinstance(media, bytes) else read_file(media)
-                record.evidence = find_evidence(data, None, self.extras.trust_list)
+                record.evidence = _evidence_of_clip(media, self.extras.trust_list)
         for frame in frames:
             frame.frames = len(frames)
             frame.warnings += notes
@@ -232,3 +229,15 @@ class Preparer:
             return source.payload
         path = Path(source.location)
         return path if container_of(path) else read_file(path)
+
+
+def _evidence_of_clip(media: bytes | Path, trust_list: str | None) -> list[dict[str, Any]]:
+    from .evidence.evidence import find_evidence
+
+    if isinstance(media, bytes):
+        return find_evidence(media, None, trust_list)
+    try:
+        with media.open("rb") as stream:
+            return find_evidence(stream, None, trust_list)
+    except OSError:  # the file is gone: reading its frames says so
+        return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models.model import Thresholds
+    from .models.thresholds import Thresholds
 
 SCHEMA = "https://aidetect.invalid/schema/report-1.json"
 
@@ -140,7 +140,7 @@ class Record:
 
         Milliseconds are rounded there, `finding` is whether the verdict is ``ai``, and there is no thumbnail.
         """
-        from .models.model import Thresholds
+        from .models.thresholds import Thresholds
 
         file, pixels = data["file"], data["pixels"]
         raw = data["input_base64"]

@@ -38,7 +38,7 @@ from ..common import (
 
 if TYPE_CHECKING:
     from aidetect.detector.errors import InputError
-    from aidetect.detector.models.model import Thresholds
+    from aidetect.detector.models.thresholds import Thresholds
     from aidetect.detector.training.comparison import Comparison
     from aidetect.detector.training.dataset import Example
     from aidetect.detector.training.evaluation import Category, Condition, Evaluation

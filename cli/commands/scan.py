@@ -8,9 +8,8 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ import click
 from aidetect.detector.inputs.fetch import FetchOptions
 from aidetect.detector.inputs.source import read_list
 
+from ..cluster import cluster_options, scan_on_ray
 from ..common import (
     CONTEXT,
     CommandError,
@@ -38,70 +38,12 @@ from ..files import (
     video_options,
     walk_options,
 )
-from ..formats.writers import FORMATS, SUFFIXES, open_output
+from ..formats.writers import FORMATS, SORTS, open_output, output_format
 from ..places import Inputs, OutputPath, check_output, place_options, published, selection
+from ..tally import FailOn, Tally
 
-_COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 # Longest side of the thumbnails in an HTML report, in pixels.
 _THUMBNAIL = 160
-_SORTS = ("input", "probability", "verdict", "name")
-
-
-class _FailOn(click.ParamType[Any]):
-    name = "ai|uncertain|PROBABILITY"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("ai", "uncertain") or isinstance(value, float):
-            return value
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not ai, uncertain or a probability", param, ctx)
-        if not 0 <= number <= 1:
-            self.fail(f"{value} is not between 0 and 1", param, ctx)
-        return number
-
-
-@dataclass
-class _Tally:
-    """Counts of a run, which decide its exit code."""
-
-    fail_on: str | float | None
-    counts: Counter[str]
-    findings: int = 0
-
-    def add(self, record: Any) -> None:
-        """Count a record, and mark it if it is a finding."""
-        self.counts["images"] += 1
-        if record.status != "ok":
-            self.counts["errors"] += 1
-            return
-        self.counts[record.verdict] += 1
-        self.counts["clips"] += record.clip is not None
-        self.counts["accepted"] += record.accepted is not None
-        self.counts["cached"] += record.cached
-        record.finding = self.is_finding(record)
-        self.findings += record.finding and self.fail_on is not None
-
-    def is_finding(self, record: Any) -> bool:
-        """Whether a record is at or above ``--fail-on`` (without it: has the verdict ``ai``)."""
-        if record.accepted is not None or record.status != "ok":
-            return False
-        if isinstance(self.fail_on, float):
-            return bool(record.probability >= self.fail_on)
-        return record.verdict == "ai" or (self.fail_on == "uncertain" and record.verdict == "uncertain")
-
-    def exit_code(self) -> ExitCode:
-        """The exit code. Findings come before unreadable inputs."""
-        if self.counts["images"] == 0:
-            return ExitCode.NOTHING
-        if self.findings:
-            return ExitCode.FINDINGS
-        return ExitCode.UNREADABLE if self.counts["errors"] else ExitCode.OK
-
-    def as_dict(self) -> dict[str, int]:
-        """Counts for reports."""
-        return {name: self.counts[name] for name in _COUNTS}
 
 
 @click.command(context_settings=CONTEXT, epilog="`aidetect scan --print-schema` documents every JSON field.")
@@ -173,7 +115,7 @@ class _Tally:
 )
 @click.option(
     "--sort",
-    type=click.Choice(_SORTS),
+    type=click.Choice(SORTS),
     default="input",
     show_default=True,
     help="Order of the results. All orders but `input` wait for the last image.",
@@ -186,7 +128,7 @@ class _Tally:
 )
 @click.option(
     "--fail-on",
-    type=_FailOn(),
+    type=FailOn(),
     default=None,
     metavar="ai|uncertain|PROBABILITY",
     help="Exit with code 1 if an image is at or above this verdict or probability.",
@@ -203,6 +145,7 @@ class _Tally:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append all results to an audit log. Each line holds the hash of the line before.",
 )
+@cluster_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of --format json and exit.")
 @ends_quietly
@@ -240,12 +183,13 @@ def scan(names: tuple[str, ...], **options: Any) -> None:
         click.echo(schema_text(), nl=False)
         return
     given = _names(names, options["lists"], options["null"])
-    check_output(options["output"])
     fetch = FetchOptions(
         allowed=not options["no_network"],
         at_once=options["max_downloads"],
         max_bytes=options["max_download_mb"] * 2**20,
     )
+    if options["engine"] == "ray":
+        finish(scan_on_ray(given, fetch, options))
     inputs = Inputs(given, walk_options(options, clips=True), selection(options), fetch)
     with contextlib.closing(inputs.ahead):
         try:
@@ -289,8 +233,8 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
     from aidetect.detector.record import printable
 
     output: Path | str | None = options["output"]
-    suffix = PurePosixPath(output).suffix.lower() if output else ""
-    format_ = options["format_"] or SUFFIXES.get(suffix, "table")
+    check_output(output)
+    format_ = output_format(options["format_"], output)
     started = datetime.now(UTC)
     detector = detector_for(options)
     sources = inputs.ahead
@@ -300,7 +244,7 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
         trust_list=_trust_list(options["trust_list"], options["evidence"]),
         thumbnail=_THUMBNAIL if format_ == "html" else 0,
     )
-    tally = _Tally(options["fail_on"], Counter())
+    tally = Tally(options["fail_on"], Counter())
     only = set(options["only"])
     quiet = options["quiet"]
     interrupted = False
@@ -378,7 +322,7 @@ def _logging(path: Path | None) -> Iterator[Callable[[str, dict[str, Any]], None
         log.close()
 
 
-def _summary(tally: _Tally, detector: Any, seconds: float) -> str:
+def _summary(tally: Tally, detector: Any, seconds: float) -> str:
     counts = tally.counts
     images = counts["images"]
     parts = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aidetect.detector.errors import InputError
-from aidetect.detector.inputs.source import read_file
+from aidetect.detector.inputs.source import Source, read_file
 
 from ..common import (
     CONTEXT,
@@ -88,7 +88,8 @@ def tag(inputs: tuple[str, ...], **options: Any) -> None:
 
     In JPEG, PNG and WebP files the tag is embedded. The image data is copied byte for byte, the pixels are
     compared before the file appears, and other metadata is kept. All other formats get a sidecar file,
-    NAME.EXT.xmp. So do files with a C2PA manifest and JPEGs with an index of several pictures.
+    NAME.EXT.xmp. So do files with a C2PA manifest and JPEGs with an index of several pictures. Clips are
+    not tagged.
 
     With --in-place a file is replaced in one step. Its mode is kept and its modification time is updated.
     Files that already have the same tag are not changed.
@@ -113,7 +114,7 @@ def tag(inputs: tuple[str, ...], **options: Any) -> None:
         raise CommandError("give either -o DIR or --in-place")
     if options["overwrite"] and output is None:
         raise CommandError("--overwrite needs -o DIR")
-    files = local_files(inputs, options, [] if output is None else [output])
+    files = [_no_clip(file) for file in local_files(inputs, options, [] if output is None else [output])]
     if not files:
         where = "" if output is None else f" outside {output}"
         say(f"aidetect: no images found{where}")
@@ -121,6 +122,16 @@ def tag(inputs: tuple[str, ...], **options: Any) -> None:
     if output is not None:
         make_folder(output)
     finish(_run(files, options))
+
+
+def _no_clip(file: LocalFile) -> LocalFile:
+    """A file; one that is an error if it is a clip, which is then not scored."""
+    from aidetect.detector.clips.container import container_of
+
+    if file.source.kind != "file" or not container_of(file.path):
+        return file
+    error = InputError("unsupported", "this is a clip; tag writes labels into pictures only")
+    return LocalFile(Source(file.source.name, "error", error), file.relative)
 
 
 @dataclass

@@ -161,7 +161,7 @@ def _verify_report(path: Path | None, options: dict[str, Any]) -> ExitCode:
     fetch = FetchOptions(allowed=not options["no_network"])
     results = []
     with errors_for_people(), progress_bar(len(records), options["quiet"]) as bar:
-        sources = sources_of(records, options["base"])
+        sources = sources_of(records, options["base"], fetch)
         for before, after in zip(records, detector.stream(sources, fetch, extras=extras), strict=True):
             results.append(compare(before, after, tolerance, detector.reading))
             if options["format_"] == "table" and not (options["quiet"] and results[-1].status == "same"):

@@ -1,7 +1,8 @@
 """The report as one self-contained HTML page. It needs no network, no server and no JavaScript.
 
 Each card is rendered when its record comes, and kept until the end, many in a temporary file, because the
-totals at the top of the page are known last. All outside text goes through `_plain` and is
+totals at the top of the page are known last. A report of many images is split into pages with links
+between them, because no browser likes a page of a gigabyte. All outside text goes through `_plain` and is
 escaped by the template engine. The page allows only its own style and script, by their hashes.
 """
 
@@ -13,11 +14,14 @@ import hashlib
 import itertools
 import os
 import re
-import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import PurePath
 from typing import IO, Any
+from urllib.parse import quote
 
 from jinja2 import ChoiceLoader, Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -39,15 +43,29 @@ _RATES = {
 _RARE = 0.01
 # Cards beyond so many bytes are kept in a file.
 _IN_MEMORY = 2**24
+_CHUNK = 2**20  # characters
+# More images than so many are on further pages.
+PAGE_IMAGES = 5000
 
 
 class Writer:
-    """One self-contained page: totals and limits, then one card per image."""
+    """One self-contained page: totals and limits, then one card per image.
 
-    def __init__(self, stream: IO[str], colour: bool) -> None:
+    Args:
+        stream: where the page is written, or the first of several.
+        colour: not used.
+        name: the file name of the page, from which the further pages get theirs.
+        beside: opens a further file by its name; without it there is one page, however long.
+    """
+
+    def __init__(
+        self, stream: IO[str], colour: bool, name: str = "", beside: Callable[[str], IO[str]] | None = None
+    ) -> None:
         self._stream = stream
+        self._name = PurePath(name)
+        self._beside = beside
         self._cards = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
-        self._shown: Counter[str] = Counter()
+        self._pages = [_Page(1)]
         self._header: dict[str, Any] = {}
         self._card = templates().get_template("card.html")
 
@@ -57,33 +75,61 @@ class Writer:
 
     def add(self, record: Record) -> None:
         """Render one record's card."""
+        page = self._pages[-1]
+        if self._beside is not None and page.shown["images"] == PAGE_IMAGES:
+            page = _Page(page.first + PAGE_IMAGES)
+            self._pages.append(page)
         verdict = record.verdict or "error"
-        self._shown.update(["images", verdict])
-        self._shown["warned"] += bool(record.warnings)
-        self._shown["accepted"] += record.accepted is not None
-        self._cards.write(self._card.render(card_context(record, self._shown["images"])))
+        number = page.first + page.shown["images"]
+        page.shown.update(["images", verdict])
+        page.shown["warned"] += bool(record.warnings)
+        page.shown["accepted"] += record.accepted is not None
+        page.length += self._cards.write(self._card.render(card_context(record, number)))
 
     def end(self, counts: dict[str, int], interrupted: bool) -> None:
-        """Write the page: the top with the totals, the cards, the footer."""
+        """Write the pages: the top with the totals, the cards, the footer."""
         head = self._header
-        page = templates()
+        names = [self._name_of(i) for i in range(len(self._pages))]
         context = {
             **head,
             "counts": {"error" if key == "errors" else key: value for key, value in counts.items()},
-            "shown": self._shown,
             "interrupted": interrupted,
             "verdicts": VERDICTS,
             **trust_context(head["model"]["error_rates"]),
             "style": Markup(part("page.css")),
             "script": Markup(part("page.js")),
             "policy": _policy(),
+            "links": [f"./{quote(os.fsencode(name))}" for name in names],
         }
-        self._stream.write(page.get_template("head.html").render(context))
         self._cards.seek(0)
-        shutil.copyfileobj(self._cards, self._stream)
+        for at, page in enumerate(self._pages):
+            stream = self._stream if at == 0 or self._beside is None else self._beside(names[at])
+            self._write(stream, page, context | {"at": at, "first": page.first, "shown": page.shown})
+            if at:
+                stream.close()
         self._cards.close()
-        self._stream.write(page.get_template("tail.html").render(context))
         self._stream.flush()
+
+    def _name_of(self, page: int) -> str:
+        """The file name of a page, counted from 0."""
+        name = self._name
+        return f"{name.stem}.page-{page + 1}{name.suffix}" if page else name.name
+
+    def _write(self, stream: IO[str], page: _Page, context: dict[str, Any]) -> None:
+        stream.write(templates().get_template("head.html").render(context))
+        left = page.length
+        while left:
+            left -= stream.write(self._cards.read(min(left, _CHUNK)))
+        stream.write(templates().get_template("tail.html").render(context))
+
+
+@dataclass
+class _Page:
+    """One page: the number of its first image, how many characters its cards have, what they show."""
+
+    first: int
+    length: int = 0
+    shown: Counter[str] = field(default_factory=Counter)
 
 
 def card_context(record: Record, number: int) -> dict[str, Any]:

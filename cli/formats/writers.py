@@ -12,14 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, ClassVar, Protocol
 
 from aidetect.detector.record import Record, printable
 
 from ..common import atomic_file, use_colour, utf8_output, visible
 
-FORMATS = ("table", "csv", "json", "jsonl", "sightengine", "html", "sarif", "junit", "github")
+FORMATS = ("table", "csv", "json", "jsonl", "sightengine", "html", "sarif", "junit", "github", "parquet")
 SUFFIXES = {
     ".csv": "csv",
     ".htm": "html",
@@ -27,10 +27,13 @@ SUFFIXES = {
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".parquet": "parquet",
     ".sarif": "sarif",
     ".txt": "table",
     ".xml": "junit",
 }
+
+SORTS = ("input", "probability", "verdict", "name")
 
 
 class Writer(Protocol):
@@ -51,6 +54,11 @@ def schema_text() -> str:
     return files("aidetect.cli.formats").joinpath("schema/report-1.schema.json").read_text(encoding="utf-8")
 
 
+def output_format(named: str | None, path: Path | str | None) -> str:
+    """The format that ``--format`` names, else the one of the suffix of ``-o``, else ``table``."""
+    return named or SUFFIXES.get(PurePosixPath(path or "").suffix.lower(), "table")
+
+
 @contextlib.contextmanager
 def open_output(format_: str, path: Path | None, sort: str = "input") -> Iterator[Writer]:
     """A writer to stdout, or to a file that appears only when complete."""
@@ -59,8 +67,12 @@ def open_output(format_: str, path: Path | None, sort: str = "input") -> Iterato
         yield _sorted(_writer(format_)(sys.stdout, use_colour(sys.stdout)), sort)
         sys.stdout.flush()
     else:
-        with atomic_file(path) as stream:
-            yield _sorted(_writer(format_)(stream, False), sort)
+        with atomic_file(path) as stream, contextlib.ExitStack() as further:
+            more: dict[str, Any] = {}
+            if format_ == "html":  # a long report has further pages, which appear just before the first
+                more["name"] = path.name
+                more["beside"] = lambda name: further.enter_context(atomic_file(path.with_name(name)))
+            yield _sorted(_writer(format_)(stream, False, **more), sort)
 
 
 def writer_to(stream: IO[str], format_: str) -> Writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ..detector import Detector
 from ..images.pixels import decode
@@ -13,19 +14,22 @@ from ..inputs.source import Source
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy of an image and its score.
+    """One copy of an image or a clip, and its score.
 
     Attributes:
         name: what was done to it.
-        pixels_sha256: SHA-256 of its decoded pixels, or ``None`` if it could not be decoded.
+        pixels_sha256: SHA-256 of its decoded pixels, or ``None`` if it could not be decoded; of a clip a hash
+            of those of its frames.
         logit: its raw logit, or ``None``.
-        equal: whether both are equal to the original's, bit for bit.
+        equal: whether both are equal to the original's, bit for bit; of a clip also those of each frame.
+        frames: of a clip its frames, as in its record.
     """
 
     name: str
     pixels_sha256: str | None
     logit: float | None
     equal: bool
+    frames: list[dict[str, Any]] | None = None
 
 
 def prove(detector: Detector, data: bytes) -> Iterator[Copy]:

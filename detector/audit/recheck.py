@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import AidetectError, InputError
 from ..inputs.archives import JOINT, entered, loaded
 from ..inputs.expand import expand
+from ..inputs.fetch import LIMITS, FetchOptions
 from ..inputs.source import Source
 from ..inputs.stores import scheme_of
 from ..record import SCHEMA, Record
@@ -66,12 +67,13 @@ def read_report(path: Path) -> dict[str, Any]:
     return data
 
 
-def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
+def source_of(record: Mapping[str, Any], base: Path | None = None, fetch: FetchOptions = LIMITS) -> Source:
     """The source that a record's input can be read from again.
 
     Args:
         record: a record of the report.
         base: folder that relative paths start from; ``None`` for the current one.
+        fetch: how object stores are read.
     """
     name = str(record["input"])
     if name in ("-", "<bytes>", "<array>"):
@@ -87,17 +89,22 @@ def source_of(record: Mapping[str, Any], base: Path | None = None) -> Source:
     if scheme is None and base is not None:
         name = str(base / name)
     source = Source(name, "file")
-    if scheme is not None or (JOINT in name and not Path(name).is_file()):
-        return next(expand([name]), source)
-    if (record.get("error") or {}).get("type") in _OF_ARCHIVES:
-        errors = (found for found in entered(expand([name])) if (found.name, found.kind) == (name, "error"))
-        return next(errors, source)
-    return source
+    if JOINT in name and not Path(name).is_file():
+        return next(expand([name], fetch=fetch), source)
+    kind = (record.get("error") or {}).get("type")
+    if kind in _OF_ARCHIVES and record["file"]["sha256"] is None:
+        archive = Source(name, "archive", address=None if scheme is None else name)
+        for found in entered([archive], fetch):
+            if found.name == name and found.error is not None and found.error.kind == kind:
+                return found
+    return source if scheme is None else next(expand([name], fetch=fetch), source)
 
 
-def sources_of(records: Iterable[Mapping[str, Any]], base: Path | None = None) -> Iterator[Source]:
+def sources_of(
+    records: Iterable[Mapping[str, Any]], base: Path | None = None, fetch: FetchOptions = LIMITS
+) -> Iterator[Source]:
     """One source for each record, in order, with members of archives read into memory as they are drawn."""
-    return loaded(entered(source_of(record, base) for record in records))
+    return loaded(entered((source_of(record, base, fetch) for record in records), fetch))
 
 
 def compare(

@@ -11,6 +11,8 @@ from ..record import SCHEMA, printable
 from ..versions import library_versions, tool
 from .selftest import TOLERANCE
 
+NOTE = "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic."
+
 
 def header(detector: Detector, started: datetime, command: str | None = None) -> dict[str, Any]:
     """What a reader needs to repeat a run and to judge its results.
@@ -47,5 +49,5 @@ def header(detector: Detector, started: datetime, command: str | None = None) ->
         "tolerance": dict(TOLERANCE),
         "command": None if command is None else printable(redacted(command)),
         "started": started.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "note": "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic.",
+        "note": NOTE,
     }

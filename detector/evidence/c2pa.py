@@ -13,20 +13,29 @@ validation and status codes.
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import re
 import ssl
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import AidetectError
 from .metadata import Metadata
 
-_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff"}
+_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "MP4": "video/mp4",
+    "MOV": "video/quicktime",
+    "AVI": "video/avi",
+}
 _BRANDS = {b"avif": "image/avif", b"avis": "image/avif"}
 # Without this the library would ask the addresses that a picture names.
 _OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
-_LARGEST = 512 * 2**20
+# The whole file is hashed, in parts: about a second for a gigabyte.
+_LARGEST = 16 * 2**30
 _SOURCE_TYPE = re.compile(rb"digitalsourcetype/([A-Za-z]{1,60})")
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
 
@@ -62,12 +71,13 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("timeStamp.malformed", "time", "the time stamp cannot be read"),
     ("timeStamp.missing", "time", "there is no time stamp"),
     ("algorithm.*", "unchecked", "it uses an algorithm that the reader does not accept"),
-    ("ingredient.*", "ingredient", "the record of an earlier picture that it was made from does not hold"),
+    ("ingredient.*", "ingredient", "the record of an earlier file that it was made from does not hold"),
     ("manifest.inaccessible", "unchecked", "a manifest that it names is kept elsewhere and was not fetched"),
     ("claim.*", UNSOUND, "the claim breaks the specification's rules"),
     ("manifest.*", UNSOUND, "the manifest breaks the specification's rules"),
     ("assertion.*", UNSOUND, "a statement in the manifest breaks the specification's rules"),
 )
+_NOT_APPLIED = "an expired certificate cannot be checked against the trust list"
 
 
 def checked_trust_list(text: str) -> str:
@@ -89,17 +99,18 @@ def checked_trust_list(text: str) -> str:
     return found + "\n"
 
 
-def read_manifest(data: bytes, metadata: Metadata, trust_list: str | None = None) -> dict[str, Any]:
-    """What the manifest in a picture says.
+def read_manifest(data: BinaryIO, metadata: Metadata, trust_list: str | None = None) -> dict[str, Any]:
+    """What the manifest in a picture or a video says.
 
     Args:
-        data: the whole file.
+        data: the whole file, seekable.
         metadata: of that file, with a manifest in it.
         trust_list: certificates of authorities in PEM form, to check the signer against.
 
     Returns:
         ``checked``: whether the library read it. If so: ``intact`` (nothing was changed since it was
-        signed), ``trusted`` (whether the signer is on the trust list; ``None`` without one), ``state`` (the
+        signed), ``trusted`` (whether the signer is on the trust list; ``None`` without one, and for a
+        certificate that has expired), ``state`` (the
         reader's word), ``findings`` (a sentence for each problem), ``problems`` (their codes),
         ``ingredient_problems`` (codes of the pictures that this one was made from), ``generator``,
         ``signer``, ``source_types``, ``actions`` and ``agents`` (of all manifests in the store, the
@@ -113,16 +124,18 @@ def read_manifest(data: bytes, metadata: Metadata, trust_list: str | None = None
         import c2pa
     except (ImportError, OSError, RuntimeError):  # the last two: its native part does not load
         return unread | {"reason": "not installed"}
-    if len(data) > _LARGEST:
+    if data.seek(0, os.SEEK_END) > _LARGEST:
         return unread | {"reason": "the file is too large to check"}
-    type_ = _TYPES.get(metadata.format) or _BRANDS.get(data[8:12], "image/heic")
+    data.seek(8)
+    type_ = _TYPES.get(metadata.format) or _BRANDS.get(data.read(4), "image/heic")
+    data.seek(0)
     settings: dict[str, Any] = {"verify": _OFFLINE | {"verify_trust": True}}
     if trust_list is not None:
         settings["trust"] = {"trust_anchors": trust_list}
     try:
         with (
             c2pa.Context.from_dict(settings) as context,
-            c2pa.Reader(type_, io.BytesIO(data), context=context) as reader,
+            c2pa.Reader(type_, data, context=context) as reader,
         ):
             return {"checked": True} | _summary(json.loads(reader.json()), trust_list is not None)
     except Exception as error:  # native code at work on hostile bytes: whatever it says, the run goes on
@@ -139,13 +152,18 @@ def _summary(store: dict[str, Any], has_list: bool) -> dict[str, Any]:
     problems, of_ingredients, good = _codes(store, active)
     kinds = {meaning(code)[0] for code in problems}
     trusted = "signingCredential.trusted" in good if has_list else None
-    told = problems if has_list else [code for code in problems if code != "signingCredential.untrusted"]
+    told = list(problems)
+    # Without a list nobody is on it; and the library finds nobody on it whose certificate has expired.
+    if not has_list or "signingCredential.expired" in problems:
+        told = [code for code in problems if code != "signingCredential.untrusted"]
+        trusted = trusted or None
     return {
         "intact": not kinds & {CHANGED, FORGED, UNSOUND, "unchecked", "other"},
         "trusted": trusted,
         "state": str(store.get("validation_state", "")),
         "findings": _unique(
             [meaning(code)[1] for code in sorted(told, key=_rank)]
+            + ([_NOT_APPLIED] if has_list and trusted is None else [])
             + ([meaning("ingredient.manifest.mismatch")[1]] if of_ingredients else [])
         ),
         "problems": problems,

@@ -7,16 +7,20 @@ nothing.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .c2pa import read_manifest
-from .claims import claims_of_generators, manifest_maker, names_generator
+from .claims import claims_of_generators
+from .clip import read_clip
+from .clipclaims import cameras_of_clip, claims_in_stream
 from .metadata import Metadata, read_metadata
+from .names import manifest_maker, names_generator, names_tool
 from .watermark import find_watermark
 
 # Entries of one picture, characters of a sentence and of a value, values of a list.
@@ -26,11 +30,14 @@ _LONGEST_VALUE = 120
 _MOST_VALUES = 8
 
 
-def find_evidence(data: bytes, rgb: np.ndarray | None, trust_list: str | None = None) -> list[dict[str, Any]]:
-    """What a picture's metadata and watermarks say of its origin.
+def find_evidence(
+    data: bytes | BinaryIO, rgb: np.ndarray | None, trust_list: str | None = None
+) -> list[dict[str, Any]]:
+    """What the metadata and the watermarks of a picture or a video say of its origin.
 
     Args:
-        data: the whole file; empty when there is none.
+        data: the whole file; empty when there is none. A video may be a seekable stream instead: then only
+            parts of it are held in memory.
         rgb: the decoded pixels, ``[height, width, 3]``, dtype ``uint8``, or ``None``: then no watermark is
             looked for.
         trust_list: certificates of authorities in PEM form, to check signers of C2PA manifests against.
@@ -41,11 +48,12 @@ def find_evidence(data: bytes, rgb: np.ndarray | None, trust_list: str | None = 
         and ``detail`` (named values: numbers, texts of at most 120 characters, short lists). Texts are
         printable and free of line breaks; everything can be written as JSON. Hostile bytes never raise.
     """
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
     metadata = Metadata()
     with contextlib.suppress(Exception):
-        metadata = read_metadata(data)
+        metadata = read_clip(stream) or (read_metadata(data) if isinstance(data, bytes) else metadata)
     finders: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
-        lambda: _from_manifest(data, metadata, trust_list),
+        lambda: _from_manifest(stream, metadata, trust_list),
         lambda: _from_generators(metadata),
         lambda: _from_camera(metadata),
         lambda: _from_pixels(rgb),
@@ -95,8 +103,10 @@ def _plain(text: str, longest: int) -> str:
 
 
 def _from_generators(metadata: Metadata) -> Iterator[dict[str, Any]]:
-    for claim in claims_of_generators(metadata.fields):
-        yield _entry("generator-metadata", claim.where, claim.says, claim.detail)
+    names = names_tool if metadata.is_clip else names_generator
+    for claims in (claims_in_stream(metadata.fields), claims_of_generators(metadata.fields, names)):
+        for claim in claims:
+            yield _entry("generator-metadata", claim.where, claim.says, claim.detail)
 
 
 _CAPTURES = {
@@ -129,6 +139,8 @@ def _from_camera(metadata: Metadata) -> Iterator[dict[str, Any]]:
                 "camera-metadata", place, f"claims a camera: {claimed}; anyone can write this", detail
             )
             break
+    for claim in cameras_of_clip(metadata.fields):
+        yield _entry("camera-metadata", claim.where, claim.says, claim.detail)
     for item in metadata.fields:
         source = item.text.rpartition("/")[2]
         if item.name == "DigitalSourceType" and source in _CAPTURES:
@@ -156,7 +168,7 @@ def _exposure(said: dict[str, str]) -> dict[str, Any]:
 
 
 def _from_manifest(
-    data: bytes, metadata: Metadata, trust_list: str | None = None
+    data: BinaryIO, metadata: Metadata, trust_list: str | None = None
 ) -> Iterator[dict[str, Any]]:
     if metadata.manifest_where:
         detail = read_manifest(data, metadata, trust_list)

@@ -42,7 +42,8 @@ class Metadata:
     """What a container says.
 
     Attributes:
-        format: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``BMFF`` (AVIF, HEIC, JPEG 2000, JPEG XL) or empty.
+        format: ``JPEG``, ``PNG``, ``WEBP``, ``TIFF``, ``BMFF`` (AVIF, HEIC, JPEG 2000, JPEG XL), a video's
+            (see `aidetect.detector.clips.container`) or empty.
         fields: texts in the order of the file.
         manifest: bytes of the C2PA manifest store (the first 16 MiB), or none.
         manifest_where: the place it was found in.
@@ -52,6 +53,11 @@ class Metadata:
     fields: list[Field] = field(default_factory=list)
     manifest: bytes = b""
     manifest_where: str = ""
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether the file is a video."""
+        return self.format in ("MP4", "MOV", "MKV", "WebM", "AVI")
 
 
 def read_metadata(data: bytes) -> Metadata:
@@ -63,7 +69,11 @@ def read_metadata(data: bytes) -> Metadata:
     Returns:
         The texts found; none for containers that are not known. Damaged bytes never raise.
     """
-    name, blocks = _container(data)
+    return collected(*_container(data))
+
+
+def collected(name: str, blocks: Iterator[Block]) -> Metadata:
+    """Metadata of a container from its blocks, within the limits of this module."""
     found = Metadata(name)
     manifest: list[bytes] = []
     size, room = 0, _MOST_TEXT

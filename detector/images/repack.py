@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-_TRAILING = b"\n<!-- trailing bytes: Midjourney, Stable Diffusion, DALL-E, parameters: steps=20 -->\n" * 4
-_XMP = (
+# What is false in every copy: bytes behind the end, an XMP packet, and a box like those of C2PA.
+TRAILING = b"\n<!-- trailing bytes: Midjourney, Stable Diffusion, DALL-E, parameters: steps=20 -->\n" * 4
+XMP = (
     b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"
     b"<rdf:Description xmlns:Iptc4xmpExt='http://iptc.org/std/Iptc4xmpExt/2008-02-29/' "
     b"Iptc4xmpExt:DigitalSourceType='http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'/>"
     b"</rdf:RDF></x:xmpmeta>"
 )
-# A superbox as C2PA manifests have it, with a false manifest in it.
-_JUMBF = (
+JUMBF = (
     struct.pack(">I4s", 46, b"jumb")
     + struct.pack(">I4s", 38, b"jumd")
     + b"c2pa"
     + bytes(12)
     + b"\x03c2pa: false\x00"
 )
+
+
+C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
 def hostile_exif(orientation: int = 6) -> bytes:
@@ -85,29 +88,27 @@ def repacked(rgb: np.ndarray, alpha: np.ndarray | None = None) -> dict[str, byte
     exif, icc = hostile_exif(), hostile_icc()
     text = PngImagePlugin.PngInfo()
     text.add_text("parameters", "masterpiece, steps: 20, sampler: Euler a", zip=True)
-    text.add_itxt("XML:com.adobe.xmp", _XMP.decode())
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
     add("PNG, stripped", "PNG", compress_level=1)
     add(
         "PNG, hostile metadata",
         "PNG",
-        _TRAILING,
+        TRAILING,
         compress_level=1,
         exif=exif,
         icc_profile=icc,
         pnginfo=text,
         dpi=(1, 1),
     )
-    copies["PNG, hostile metadata"] = _png_with(copies["PNG, hostile metadata"], b"caBX", _JUMBF)
+    copies["PNG, hostile metadata"] = _png_with(copies["PNG, hostile metadata"], b"caBX", JUMBF)
     if max(rgb.shape[:2]) <= 16383:
         webp: dict[str, Any] = {"lossless": True, "quality": 0, "method": 0, "exact": True}
         add("WebP lossless, stripped", "WEBP", **webp)
-        add(
-            "WebP lossless, hostile metadata", "WEBP", _TRAILING, exif=exif, icc_profile=icc, xmp=_XMP, **webp
-        )
+        add("WebP lossless, hostile metadata", "WEBP", TRAILING, exif=exif, icc_profile=icc, xmp=XMP, **webp)
     add("TIFF, stripped", "TIFF")
-    add("TIFF, hostile metadata", "TIFF", _TRAILING, exif=exif, icc_profile=icc, tiffinfo={700: _XMP})
+    add("TIFF, hostile metadata", "TIFF", TRAILING, exif=exif, icc_profile=icc, tiffinfo={700: XMP})
     if alpha is None:
-        add("BMP, trailing bytes", "BMP", _TRAILING)
+        add("BMP, trailing bytes", "BMP", TRAILING)
     return copies
 
 
@@ -124,7 +125,7 @@ def tampered(data: bytes, format: str) -> dict[str, bytes]:
     insert: dict[str, Callable[[bytes], bytes]] = {
         "JPEG": _jpeg_with,
         "MPO": _jpeg_with,
-        "PNG": lambda d: _png_with(d, b"caBX", _JUMBF),
+        "PNG": lambda d: _png_with(d, b"caBX", JUMBF),
         "GIF": _gif_with,
         "WEBP": _webp_with,
         "AVIF": _bmff_with,
@@ -138,7 +139,7 @@ def tampered(data: bytes, format: str) -> dict[str, bytes]:
         if turned is not None:
             copies["TIFF original, false orientation"] = turned
     if format not in ("AVIF", "HEIF"):  # their last box may reach to the end of the file
-        copies[f"{format} original, trailing bytes"] = data + _TRAILING
+        copies[f"{format} original, trailing bytes"] = data + TRAILING
     return copies
 
 
@@ -154,9 +155,9 @@ def _jpeg_with(data: bytes) -> bytes:
     exif = hostile_exif()
     exif = exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
     extra = segment(0xE1, exif)
-    extra += segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + _XMP)
+    extra += segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP)
     extra += segment(0xE2, b"ICC_PROFILE\0\x01\x01" + hostile_icc())
-    extra += segment(0xEB, b"JP\x00\x01\x00\x00\x00\x01" + _JUMBF)
+    extra += segment(0xEB, b"JP\x00\x01\x00\x00\x00\x01" + JUMBF)
     extra += segment(0xFE, b"made with Stable Diffusion")
     return data[:2] + extra + data[2:]
 
@@ -174,12 +175,12 @@ def _webp_with(data: bytes) -> bytes:
 
     size = int.from_bytes(data[4:8], "little")
     body = data[12 : 8 + size] + b"\0" * (size % 2)
-    body += chunk(b"EXIF", hostile_exif()) + chunk(b"XMP ", _XMP) + chunk(b"C2PA", _JUMBF)
+    body += chunk(b"EXIF", hostile_exif()) + chunk(b"XMP ", XMP) + chunk(b"C2PA", JUMBF)
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
 
 
 def _bmff_with(data: bytes) -> bytes:
-    body = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + _JUMBF
+    body = C2PA_UUID + JUMBF
     return data + struct.pack(">I4s", 8 + len(body), b"uuid") + body
 
 

@@ -21,31 +21,13 @@ from .checksum import file_sha256, verify_files
 from .orientation import Orientation, load_orientation
 from .probe import Calibration, ClassProbe, Probe, calibration_from, load_families, load_probes
 from .stages import Stages, stages_from
+from .thresholds import Thresholds
 from .tower import TOWER_CARD, Tower, load_tower, read_card, read_tower_card
 
 MODEL_CARD = "model.json"
 DEFAULT_MODEL = "aidetect-2"
 MODES = ("fast", "adaptive", "standard", "thorough")
 CARD_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Probabilities that separate the three verdicts.
-
-    Attributes:
-        ai: verdict ``ai`` at or above it.
-        real: verdict ``real`` below it; ``uncertain`` in between.
-    """
-
-    ai: float
-    real: float
-
-    def verdict(self, probability: float) -> str:
-        """``ai``, ``uncertain`` or ``real``."""
-        if probability >= self.ai:
-            return "ai"
-        return "real" if probability < self.real else "uncertain"
 
 
 @dataclass(frozen=True)

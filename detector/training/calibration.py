@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..images.degrade import ROUGHER, SMALLER
-from ..models.model import Thresholds
 from ..models.probe import Calibration
 from ..models.stages import Stage, Stages
+from ..models.thresholds import Thresholds
 from . import modelcard
 from .conditions import CUTS, MIX, place
 from .crossfit import Pictures

@@ -18,7 +18,7 @@ from .metrics import Rate, expected_calibration_error, number, rate, roc_auc, th
 from .scoring import Scored
 
 if TYPE_CHECKING:
-    from ..models.model import Thresholds
+    from ..models.thresholds import Thresholds
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from .metrics import (
 from .scoring import Scored
 
 if TYPE_CHECKING:
-    from ..models.model import Thresholds
+    from ..models.thresholds import Thresholds
 
 POLISHED = "polished-"
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from aidetect.cli.common import visible
 from aidetect.cli.formats import github, junit, sarif
 from aidetect.cli.main import main
-from aidetect.detector.models.model import Thresholds
+from aidetect.detector.models.thresholds import Thresholds
 from aidetect.detector.record import Record
 
 FORMATS: dict[str, Any] = {"sarif": sarif.Writer, "junit": junit.Writer, "github": github.Writer}

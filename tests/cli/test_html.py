@@ -27,7 +27,7 @@ from PIL import Image
 
 from aidetect.cli.formats.html import Writer
 from aidetect.cli.main import main
-from aidetect.detector.models.model import Thresholds
+from aidetect.detector.models.thresholds import Thresholds
 from aidetect.detector.record import Record, ViewScore
 
 LIMITS = Thresholds(ai=0.9, real=0.3)

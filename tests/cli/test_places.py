@@ -99,6 +99,24 @@ def test_a_verified_report_reads_members_again(
     assert "4 same" in same.stderr
 
 
+def test_a_verified_report_of_broken_archives(run: Any, tmp_path: Path, tiny_model_folder: Path) -> None:
+    whole = tarred([("x.png", PICTURE), ("y.jpg", OTHER)])
+    (tmp_path / "cut.tar").write_bytes(whole[: whole.index(OTHER) + 500])
+    (tmp_path / "none.zip").write_bytes(b"nothing")
+    out = tmp_path / "report.json"
+    assert run("scan", tmp_path, "--archives", "-o", out).exit_code == 3
+    before = json.loads(out.read_text())["records"]
+    assert [(Path(r["input"]).name, r["status"]) for r in before] == [
+        *(("x.png", "ok"), ("y.jpg", "error"), ("cut.tar", "error"), ("none.zip", "error")),
+    ]
+    words = ["verify", str(out), "--model", str(tiny_model_folder)]
+    same = CliRunner().invoke(main, words)
+    assert same.exit_code == 0, same.output
+    assert "4 same" in same.stderr
+    (tmp_path / "cut.tar").write_bytes(whole)
+    assert "2 changed" in CliRunner().invoke(main, words).stderr
+
+
 def test_other_commands(run: Any, folder: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
     explained = run("explain", f"{folder / 'b.zip'}!/y.jpg")
     assert explained.exit_code == 0

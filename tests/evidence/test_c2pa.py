@@ -98,6 +98,18 @@ def test_an_expired_certificate_is_no_change(expired: bytes) -> None:
     assert "match" not in entry["says"]
 
 
+def test_an_expired_certificate_says_nothing_of_the_trust_list(
+    expired: bytes, authority: signing.Authority
+) -> None:
+    for trust_list in (authority.pem, signing.Authority().pem):
+        entry = said(expired, trust_list)
+        assert "signingCredential.untrusted" in entry["detail"]["problems"]
+        assert "not on the trust list" not in entry["says"]
+        assert entry["says"].endswith("an expired certificate cannot be checked against the trust list")
+        assert "(name not verified)" in entry["says"]
+        assert "trusted" not in entry["detail"]
+
+
 def test_a_file_changed_after_signing(signed: bytes) -> None:
     changed = bytearray(signed)
     changed[-100] ^= 1
@@ -168,10 +180,10 @@ def test_a_fault_of_an_earlier_picture_is_not_laid_on_this_one(signed: bytes, si
     assert "assertion.dataHash.mismatch" in detail["ingredient_problems"]
     assert "assertion.dataHash.mismatch" not in detail["problems"]
     assert ", intact; " in entry["says"]
-    assert "earlier picture" in entry["says"]
+    assert "earlier file" in entry["says"]
     good = said(signer.sign(JPEG, "image/jpeg", made_from=signed))
     assert "ingredient_problems" not in good["detail"]
-    assert "earlier picture" not in good["says"]
+    assert "earlier file" not in good["says"]
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "AVIF"])

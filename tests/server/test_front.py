@@ -24,7 +24,8 @@ from aidetect.cli.formats.writers import schema_text, writer_to
 from aidetect.cli.server import front
 from aidetect.cli.server.reports import ReportError, read_json, record_from
 from aidetect.detector.detector import Detector
-from aidetect.detector.models.model import MODES, Thresholds
+from aidetect.detector.models.model import MODES
+from aidetect.detector.models.thresholds import Thresholds
 from aidetect.detector.record import Record, ViewScore
 
 USER, SECRET = "anna", "0123456789abcdef"

@@ -19,8 +19,8 @@ from conftest import encode, shapes
 from aidetect.detector.errors import AidetectError, InputError
 from aidetect.detector.images.launder import SWEEP
 from aidetect.detector.images.views import native_view, whole_view
-from aidetect.detector.models.model import Thresholds
 from aidetect.detector.models.probe import sigmoid
+from aidetect.detector.models.thresholds import Thresholds
 from aidetect.detector.training import comparison, conditions, evaluation, scoring
 from aidetect.detector.training.dataset import Example, read_index
 from aidetect.detector.training.scoring import Scored
