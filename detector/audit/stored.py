@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import AidetectError, InputError
+from ..inputs.connect import Explained, open_store, scheme_of
 from ..inputs.redact import redacted
 from ..inputs.source import file_error
-from ..inputs.stores import Explained, open_store, scheme_of
 from ..parquet import HEAD, INTERRUPTED, read_metadata, read_rows
 from ..record import SCHEMA, Record
 from ..versions import tool

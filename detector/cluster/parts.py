@@ -19,7 +19,7 @@ import numpy as np
 
 from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE, StoredFile
 from ..errors import AidetectError, InputError
-from ..inputs.stores import Explained
+from ..inputs.connect import Explained
 from ..parquet import arrow, schema
 
 # Parts that are opened at the same time.
