@@ -316,6 +316,8 @@ def _sample(option: click.Option, place: Path) -> Any:
         value = "10.0.0.0/8"
     elif kind.name == "DATE":
         value = "2026-11-30"
+    elif kind.name == "N|MIN:MAX":
+        value = "2:8"
     elif not isinstance(kind, click.types.StringParamType):
         value = "ai"
     if option.metavar == "LIST":
