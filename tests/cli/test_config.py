@@ -309,7 +309,7 @@ def _sample(option: click.Option, place: Path) -> Any:
     elif isinstance(kind, click.types.IntParamType):
         value = 7
     elif isinstance(kind, click.types.FloatParamType):
-        value = 7.5
+        value = 0.25 if getattr(kind, "max", None) == 1 else 7.5
     elif isinstance(kind, click.Path):
         value = str(place / "file" if kind.file_okay else place / "folder")
     elif kind.name == "CIDR":
