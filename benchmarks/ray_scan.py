@@ -125,7 +125,7 @@ class Memory(threading.Thread):
         if "Scorer" in words:
             return "actor"
         if "ray::" in words:
-            return "task"
+            return "task that describes the model" if "describe" in words else "other task"
         return "Ray's own" if "/ray/" in words else None
 
 

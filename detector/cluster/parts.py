@@ -53,7 +53,8 @@ class Done:
 
     def __contains__(self, one: bytes) -> bool:
         at = int(np.searchsorted(self._keys, np.bytes_(one)))
-        return at < len(self._keys) and self._keys[at] == np.bytes_(one)
+        # numpy gives bytes back without the zeros at their end; all keys have the same length.
+        return at < len(self._keys) and bytes(self._keys[at]) == one.rstrip(b"\0")
 
 
 class Parts:

@@ -38,6 +38,14 @@ def test_done_knows_what_it_was_given(names: set[str], other: str) -> None:
     assert key(other, 1, None) not in done
 
 
+@pytest.mark.parametrize("byte", [b"\0", b"\n", b" ", b"\xff"])
+def test_done_knows_keys_that_end_with_any_byte(byte: bytes) -> None:
+    names = [str(number) for number in range(3000) if key(str(number), 1, None).endswith(byte)]
+    done = Done(key(name, 1, None) for name in names)
+    assert len(names) >= 3
+    assert all(key(name, 1, None) in done for name in names)
+
+
 def row(name: str, size: int, version: str | None, **fields: Any) -> dict[str, Any]:
     plain = {"status": "ok", "verdict": "ai", "probability": 0.95} | fields
     return to_row(Record(name, **plain)) | {"listed_bytes": size, "listed_version": version}
