@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .models.thresholds import Thresholds
 
 SCHEMA = "https://aidetect.invalid/schema/report-1.json"
+NOTE = "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic."
 
 
 @dataclass(frozen=True)

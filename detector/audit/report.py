@@ -7,11 +7,9 @@ from typing import Any
 
 from ..detector import Detector
 from ..inputs.redact import redacted
-from ..record import SCHEMA, printable
+from ..record import NOTE, SCHEMA, printable
 from ..versions import library_versions, tool
 from .selftest import TOLERANCE
-
-NOTE = "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic."
 
 
 def header(detector: Detector, started: datetime, command: str | None = None) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from ..inputs.connect import Explained, open_store, scheme_of
 from ..inputs.redact import redacted
 from ..inputs.source import file_error
 from ..parquet import HEAD, INTERRUPTED, read_metadata, read_rows
-from ..record import SCHEMA, Record
+from ..record import NOTE, SCHEMA, Record
 from ..versions import tool
-from .report import NOTE
 
 # Files of a folder of parts: the report's head, the counts of its parts, and the sign that all are there.
 HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE = "_head.json", "_manifest.json", "_SUCCESS"

@@ -90,8 +90,13 @@ def run(tiny_model_folder: Path, cluster: str) -> Runs:
     return Runs(tiny_model_folder, cluster)
 
 
+def whole(folder: Path) -> list[Path]:
+    """The parts that are complete."""
+    return [part for part in sorted(folder.glob("*.parquet")) if part.read_bytes()[-4:] == b"PAR1"]
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
-    found = [row for part in sorted(folder.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    found = [row for part in whole(folder) for row in pq.read_table(part).to_pylist()]
     return sorted(found, key=lambda row: (row["input"], row["input_base64"] or ""))
 
 
@@ -162,10 +167,10 @@ def test_a_killed_command_is_continued(run: Runs, many: set[str], tmp_path: Path
         assert wait_until(lambda: len(list(out.glob("*.parquet"))) >= 3, 90)
         process.kill()
     assert wait_until(lambda: not actors(), 30)
-    before = {part.name: part.stat().st_mtime_ns for part in out.glob("*.parquet")}
+    before = {part.name: part.stat().st_mtime_ns for part in whole(out)}
     assert 0 < sum(inputs(out).values()) < len(many)
     assert not (out / "_SUCCESS").exists()
-    (out / "cut-off.parquet").write_bytes(next(out.glob("*.parquet")).read_bytes()[:900])
+    (out / "cut-off.parquet").write_bytes(whole(out)[0].read_bytes()[:900])
 
     again = run("many", "--stability", "-o", "out")
     assert again.returncode == 2
@@ -177,6 +182,7 @@ def test_a_killed_command_is_continued(run: Runs, many: set[str], tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "images are done already" in done.stderr
     assert inputs(out) == Counter(many)
+    assert len(whole(out)) == len(list(out.glob("*.parquet")))
     assert before.items() <= {part.name: part.stat().st_mtime_ns for part in out.glob("*.parquet")}.items()
     (tmp_path / "many" / "new.png").write_bytes(encode(noise(30, 20, 999)))
     (tmp_path / "many" / "000.png").write_bytes(encode(noise(30, 20, 998)))
