@@ -2,7 +2,7 @@
 
     python benchmarks/clips.py rules
     python benchmarks/clips.py compression --originals originals --lists originals.csv originals-2.csv \\
-        --rows clips.csv [--pictures 20] [--seconds 300]
+        --rows clips.csv [--pictures 14] [--seconds 300]
 
 There was no video of generators to measure on. `rules` draws clips of several shots from the model's held-out
 scores: each shot is a picture, and all pictures of a clip are of one repository, as the shots of a clip are
@@ -298,7 +298,7 @@ def main() -> None:
     two.add_argument("--originals", type=Path, required=True)
     two.add_argument("--lists", type=Path, nargs="+", required=True)
     two.add_argument("--rows", type=Path, required=True)
-    two.add_argument("--pictures", type=int, default=20, help="of each label")
+    two.add_argument("--pictures", type=int, default=14, help="of each label")
     two.add_argument("--seconds", type=float, default=300.0, help="score new pictures for so long")
     options = parser.parse_args()
     os.environ.setdefault("SVT_LOG", "0")

@@ -26,21 +26,24 @@ _NOT_HERE = {
 }
 
 
-class _Actors(click.ParamType[tuple[int, int]]):
+class _Actors(click.ParamType[str]):
+    """A number or a span of numbers, as text that `_span` understands."""
+
     name = "N|MIN:MAX"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            least, most = (int(part) for part in value.split(":")) if ":" in value else (int(value),) * 2
+            least, most = _span(str(value))
         except ValueError:
             self.fail(f"{value!r} is neither a number nor MIN:MAX", param, ctx)
         if not 1 <= least <= most:
             self.fail(f"{value!r}: numbers are from 1 on, the smaller first", param, ctx)
-        return least, most
+        return str(value)
+
+
+def _span(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    return int(least), int(most or least)
 
 
 def cluster_options(command: F) -> F:
@@ -130,7 +133,7 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
     bars = sys.stderr.isatty() and not options["quiet"]
     cluster = run.Cluster(
         options["ray_address"],
-        options["actors"],
+        _span(options["actors"]) if options["actors"] else None,
         options["gpus_per_actor"],
         options["part_images"],
         options["dedupe"],

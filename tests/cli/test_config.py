@@ -309,13 +309,15 @@ def _sample(option: click.Option, place: Path) -> Any:
     elif isinstance(kind, click.types.IntParamType):
         value = 7
     elif isinstance(kind, click.types.FloatParamType):
-        value = 7.5
+        value = 0.25 if getattr(kind, "max", None) == 1 else 7.5
     elif isinstance(kind, click.Path):
         value = str(place / "file" if kind.file_okay else place / "folder")
     elif kind.name == "CIDR":
         value = "10.0.0.0/8"
     elif kind.name == "DATE":
         value = "2026-11-30"
+    elif kind.name == "N|MIN:MAX":
+        value = "2:8"
     elif not isinstance(kind, click.types.StringParamType):
         value = "ai"
     if option.metavar == "LIST":

@@ -776,7 +776,7 @@ def test_extreme_shapes(format: str, shape: tuple[int, int]) -> None:
         (b"RIFF\x24\0\0\0WAVEfmt ", "not_an_image", "no decoder"),
         (b"RIFF\x24\0\0\0WEBPVP8 ", "truncated", "truncated"),
         (b"plain words, nothing else", "not_an_image", "no decoder"),
-        (b"PK\x03\x04" + bytes(60), "not_an_image", "no decoder"),
+        (b"PK\x03\x04" + bytes(60), "unsupported", "archive"),
         (bytes(4000), "not_an_image", "no decoder"),
         (b"\x7fELF" + bytes(60), "not_an_image", "no decoder"),
         (b"\xff\xd8\xff", "truncated", "JPEG"),
