@@ -69,6 +69,7 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         f"At least {100 * recipe['sure']:g} % of bootstrap samples of the repositories keep the rate at it. "
         "The highest of these thresholds is used.",
         _looks(card),
+        *_turns(card),
         "Brackets hold 95 % Wilson intervals, which assume that pictures are independent. `*` means fewer "
         "than 30 pictures.",
     ]
@@ -106,6 +107,20 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
     if "attribution" in card:
         parts += _attribution(card["attribution"])
     return "\n\n".join(parts) + "\n"
+
+
+def _turns(card: Mapping[str, Any]) -> list[str]:
+    """What the card says of pictures that are turned back; nothing of a model that does not."""
+    if "orientation" not in card:
+        return []
+    found = card["orientation"]["measured"]
+    return [
+        "Pictures that count as turned by quarters are turned back before they are judged. The rates below "
+        f"are of pictures as stored. On {found['pictures']} pictures of {found['owners']} owners, held out: "
+        f"{found['upright_at_once']:.1%} of upright ones count as upright after one look, "
+        f"{found['upright_turned']:.1%} are turned by mistake, and {found['turned_back']:.1%} of turned ones "
+        "are turned back."
+    ]
 
 
 def _looks(card: Mapping[str, Any]) -> str:
