@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,23 @@ def test_what_is_around_a_picture_is_not_judged(tmp_path: Path) -> None:
     assert [view["box"][1] - 160 for view in barred["views"]] == [v["box"][1] for v in alone["views"]]
     assert page_of_it["logit"] == pytest.approx(alone["logit"], abs=1)
     assert all(v["box"][0] >= 200 and v["box"][2] <= 680 for v in page_of_it["views"])
+
+
+def test_a_landscape_scores_alike_however_it_is_stored(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "demo_pictures.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True)
+    with Image.open(tmp_path / "hills.jpg") as image:
+        stored = [np.ascontiguousarray(np.rot90(np.asarray(image), quarters)) for quarters in range(4)]
+    detector = Detector.load(device="cpu")
+    records = detector.score(stored)
+    assert [record.turned for record in records] == [0, 90, 180, 270]
+    logits = [record.logit for record in records if record.logit is not None]
+    assert max(logits) - min(logits) < 0.3
+    plain = Detector(replace(detector.model, orientation=None), detector.device)
+    plain.plan = replace(plain.plan, turn=False)
+    before = [record.logit for record in plain.score(stored) if record.logit is not None]
+    assert max(before) - min(before) > 0.3
+    assert logits[0] == before[0]
 
 
 def test_the_shipped_card_is_complete() -> None:

@@ -132,7 +132,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The folder ``many`` of the working directory, with pictures that take their time; their names."""
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(120):
+    for number in range(72):
         (folder / f"{number:03}.png").write_bytes(encode(noise(300, 200, number)))
     monkeypatch.chdir(tmp_path)
     return {f"many/{path.name}" for path in folder.iterdir()}
@@ -187,7 +187,7 @@ def test_a_killed_command_is_continued(run: Runs, many: set[str], tmp_path: Path
     (tmp_path / "many" / "new.png").write_bytes(encode(noise(30, 20, 999)))
     (tmp_path / "many" / "000.png").write_bytes(encode(noise(30, 20, 998)))
     more = run("many", "--stability", "-o", "out", "--resume")
-    assert "120 images are done already" in more.stderr
+    assert f"{len(many)} images are done already" in more.stderr
     assert inputs(out) == Counter(many) + Counter(["many/new.png", "many/000.png"])
 
 
