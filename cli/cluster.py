@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ import click
 
 from aidetect.detector.inputs.fetch import FetchOptions
 
-from .common import CommandError, ExitCode, F, errors_for_people, false_positives, say
+from .common import CommandError, ExitCode, F, add_options, errors_for_people, say
 from .files import detector_options, walk_options
 from .places import selection
+from .tally import Tally
 
 # Options of a scan that have no meaning where records go straight into parts.
 _NOT_HERE = {
@@ -99,9 +99,7 @@ def cluster_options(command: F) -> F:
             help="With --engine ray: score pictures with equal pixels once. Everything is read twice.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 def scan_on_ray(names: list[str], fetch: FetchOptions, options: dict[str, Any]) -> ExitCode:
@@ -164,17 +162,14 @@ def _run(names: list[str], fetch: FetchOptions, output: str, options: dict[str, 
         except KeyboardInterrupt:
             say(f"aidetect: interrupted; continue with --resume -o {output}")
             return ExitCode.INTERRUPTED
-    counts, findings = parts.finish(options["fail_on"], description.head)
+    tally = Tally(options["fail_on"], *parts.finish(options["fail_on"], description.head))
     if not options["quiet"]:
-        say(_summary(counts, description.head, time.monotonic() - clock))
-    code = ExitCode.OK
-    if counts["images"] == 0:
+        model = description.head["model"]
+        seconds = time.monotonic() - clock
+        say(tally.summary(seconds, "a Ray cluster", model["name"], model["error_rates"]))
+    code = tally.exit_code()
+    if code == ExitCode.NOTHING:
         say("aidetect: no images found (see --all-files, --hidden, --include)")
-        code = ExitCode.NOTHING
-    elif findings:
-        code = ExitCode.FINDINGS
-    elif counts["errors"]:
-        code = ExitCode.UNREADABLE
     return ExitCode.OK if options["exit_zero"] else code
 
 
@@ -206,15 +201,3 @@ def _settings(options: dict[str, Any]) -> Any:
         extras=Extras(stability=options["stability"], evidence=options["evidence"]),
         accepted={name: {"reason": one.reason, "date": one.date} for name, one in accepted.items()},
     )
-
-
-def _summary(counts: Counter[str], head: dict[str, Any], seconds: float) -> str:
-    images = counts["images"]
-    said = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]
-    said += [f"{counts['errors']} unreadable"] if counts["errors"] else []
-    said += [f"{counts['accepted']} accepted"] if counts["accepted"] else []
-    clause = false_positives(head["model"]["error_rates"])
-    note = f"; {clause}" if clause else ""
-    plural = "" if images == 1 else "s"
-    where = f"{seconds:.1f} s on a Ray cluster, model {head['model']['name']}"
-    return f"{images} image{plural}: {', '.join(said)} ({where}{note})"

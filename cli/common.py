@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -59,6 +59,13 @@ def errors_for_people() -> Iterator[None]:
         raise CommandError(str(error), ExitCode.MODEL) from None
     except AidetectError as error:
         raise CommandError(str(error), ExitCode.USAGE) from None
+
+
+def add_options(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    """Add options to a command, which shows them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 device_option = click.option(
@@ -116,9 +123,7 @@ def model_options(command: F) -> F:
             help="Threads that read and decode images.  [default: one per core, at most 4]",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 table_or_json = click.option(
@@ -158,9 +163,7 @@ def picture_options(command: F) -> F:
             "or real), and optionally generator, source, repo, content, view, path.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 def labelled(options: dict[str, Any]) -> list[Example]:

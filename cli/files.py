@@ -20,7 +20,7 @@ from aidetect.detector.inputs.expand import expand
 from aidetect.detector.inputs.filters import WalkOptions
 from aidetect.detector.inputs.source import Source, file_error
 
-from .common import CommandError, ExitCode, F, load_detector, result_cache, visible
+from .common import CommandError, ExitCode, F, add_options, load_detector, result_cache, visible
 
 if TYPE_CHECKING:
     from aidetect.detector.clips.sampling import Sampling
@@ -74,9 +74,7 @@ def video_options(command: F) -> F:
             help="Score at most this many frames of a clip, evenly spaced.",
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 strict_option = click.option(
@@ -112,9 +110,7 @@ def file_options(command: F) -> F:
         max_pixels_option,
         strict_option,
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 def walk_options(options: dict[str, Any], clips: bool = False) -> WalkOptions:

@@ -25,7 +25,7 @@ from aidetect.detector.inputs.filters import WalkOptions, is_clip_name
 from aidetect.detector.inputs.selection import Selection, selected
 from aidetect.detector.inputs.source import Source, file_error
 
-from .common import CommandError, F
+from .common import CommandError, F, add_options
 
 _TALKATIVE = "aiobotocore aiohttp asyncio azure botocore fsspec gcsfs google pypdf py7zr s3fs".split()
 _AGO = re.compile(r"(\d{1,6})([hdw])")
@@ -102,9 +102,7 @@ def place_options(command: F) -> F:
         ),
         click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of --sample."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(command, options)
 
 
 class Inputs:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from .common import ExitCode
+from aidetect.detector.record import COUNTS
 
-COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
+from .common import ExitCode, false_positives
 
 
 class FailOn(click.ParamType[Any]):
@@ -71,3 +72,30 @@ class Tally:
     def as_dict(self) -> dict[str, int]:
         """Counts for reports."""
         return {name: self.counts[name] for name in COUNTS}
+
+    def summary(self, seconds: float, where: str, model: str, rates: Mapping[str, Any]) -> str:
+        """The run in one line.
+
+        Args:
+            seconds: how long it took.
+            where: the device, or what computed.
+            model: the model's name.
+            rates: the error rates of its card.
+        """
+        counts, images = self.counts, self.counts["images"]
+        parts = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]
+        words = {"errors": "unreadable", "accepted": "accepted", "cached": "from the cache"}
+        parts += [f"{counts[name]} {word}" for name, word in words.items() if counts[name]]
+        clause = false_positives(rates)
+        note = f"; {clause}" if clause else ""
+        plural = "" if images == 1 else "s"
+        return f"{images} image{plural}: {', '.join(parts)} ({seconds:.1f} s on {where}, model {model}{note})"
+
+
+fail_on_option = click.option(
+    "--fail-on",
+    type=FailOn(),
+    default=None,
+    metavar="ai|uncertain|PROBABILITY",
+    help="Exit with code 1 if an image is at or above this verdict or probability.",
+)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .models.thresholds import Thresholds
 
 SCHEMA = "https://aidetect.invalid/schema/report-1.json"
+# What a run counts. Every record is an image, or an error.
+COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 NOTE = "Pixels only. 'real' means that no trace of a generator was found, not that it is authentic."
 
 

@@ -13,9 +13,9 @@ import click
 from ..common import CONTEXT, CommandError, ExitCode, ends_quietly, errors_for_people, progress_bar, say
 from ..files import finish
 from ..formats.sums import KEYS, Sums, sum_format
-from ..formats.writers import FORMATS, SORTS, open_output, output_format
+from ..formats.writers import SORTS, format_option, open_output, output_format
 from ..places import OutputPath, check_output, published
-from ..tally import FailOn, Tally
+from ..tally import Tally, fail_on_option
 
 if TYPE_CHECKING:
     from aidetect.detector.audit.stored import Stored
@@ -29,13 +29,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="REPORT|FOLDER...",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default=None,
-    help="Output format.  [default: from the suffix of -o, else table]",
-)
+@format_option
 @click.option(
     "-o",
     "--output",
@@ -70,13 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Order of the results. All orders but `input` keep all results in memory.",
 )
-@click.option(
-    "--fail-on",
-    type=FailOn(),
-    default=None,
-    metavar="ai|uncertain|PROBABILITY",
-    help="Exit with code 1 if an image is at or above this verdict or probability.",
-)
+@fail_on_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @ends_quietly
 def report(reports: tuple[str, ...], **options: Any) -> None:

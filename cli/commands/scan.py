@@ -24,7 +24,6 @@ from ..common import (
     ExitCode,
     ends_quietly,
     errors_for_people,
-    false_positives,
     model_options,
     progress_bar,
     result_cache,
@@ -38,9 +37,9 @@ from ..files import (
     video_options,
     walk_options,
 )
-from ..formats.writers import FORMATS, SORTS, open_output, output_format
+from ..formats.writers import SORTS, format_option, open_output, output_format
 from ..places import Inputs, OutputPath, check_output, place_options, published, selection
-from ..tally import FailOn, Tally
+from ..tally import Tally, fail_on_option
 
 # Longest side of the thumbnails in an HTML report, in pixels.
 _THUMBNAIL = 160
@@ -100,13 +99,7 @@ _THUMBNAIL = 160
     metavar="FILE",
     help="PEM certificates of authorities that C2PA signers are checked against (with --evidence).",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default=None,
-    help="Output format.  [default: from the suffix of -o, else table]",
-)
+@format_option
 @click.option(
     "-o",
     "--output",
@@ -126,13 +119,7 @@ _THUMBNAIL = 160
     multiple=True,
     help="Write only these results (repeatable). Counts and exit code still cover all images.",
 )
-@click.option(
-    "--fail-on",
-    type=FailOn(),
-    default=None,
-    metavar="ai|uncertain|PROBABILITY",
-    help="Exit with code 1 if an image is at or above this verdict or probability.",
-)
+@fail_on_option
 @click.option(
     "--baseline",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -288,7 +275,9 @@ def _run(inputs: Inputs, fetch: FetchOptions, options: dict[str, Any]) -> ExitCo
     elif not quiet:
         if tally.counts["clips"]:
             say("aidetect: clips: how often verdicts are wrong was not measured on videos of generators")
-        say(_summary(tally, detector, (datetime.now(UTC) - started).total_seconds()))
+        seconds = (datetime.now(UTC) - started).total_seconds()
+        card = detector.model.card
+        say(tally.summary(seconds, detector.device.name, card.name, card.error_rates(detector.mode)))
     return code
 
 
@@ -320,22 +309,3 @@ def _logging(path: Path | None) -> Iterator[Callable[[str, dict[str, Any]], None
         yield lambda event, data: log.append(event, run | data)
     finally:
         log.close()
-
-
-def _summary(tally: Tally, detector: Any, seconds: float) -> str:
-    counts = tally.counts
-    images = counts["images"]
-    parts = [f"{counts[verdict]} {verdict}" for verdict in ("ai", "uncertain", "real")]
-    if counts["errors"]:
-        parts.append(f"{counts['errors']} unreadable")
-    if counts["accepted"]:
-        parts.append(f"{counts['accepted']} accepted")
-    if counts["cached"]:
-        parts.append(f"{counts['cached']} from the cache")
-    clause = false_positives(detector.model.card.error_rates(detector.mode))
-    note = f"; {clause}" if clause else ""
-    plural = "" if images == 1 else "s"
-    return (
-        f"{images} image{plural}: {', '.join(parts)} ({seconds:.1f} s on {detector.device.name}, "
-        f"model {detector.model.card.name}{note})"
-    )

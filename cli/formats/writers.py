@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, ClassVar, Protocol
 
+import click
+
 from aidetect.detector.record import Record, printable
 
 from ..common import atomic_file, use_colour, utf8_output, visible
@@ -52,6 +54,15 @@ class Writer(Protocol):
 def schema_text() -> str:
     """The JSON Schema of ``--format json``."""
     return files("aidetect.cli.formats").joinpath("schema/report-1.schema.json").read_text(encoding="utf-8")
+
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default=None,
+    help="Output format.  [default: from the suffix of -o, else table]",
+)
 
 
 def output_format(named: str | None, path: Path | str | None) -> str:

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from aidetect.detector.record import COUNTS
+
 from .auth import check_header
 from .limits import Hold
 from .metrics import CONTENT_TYPE
@@ -31,7 +33,6 @@ _JSON_BYTES = 2**20
 _NAME = "upload"
 _OPTIONS = ("views", "evidence", "stability", "thumbnails")
 _THUMBNAIL = 160  # longer side in pixels, as in the HTML report
-_COUNTS = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
 # Native crops of an explanation: as many as a person can look at, and a server can compute beside its work.
 _TILES = 16
 _EXPLAINED_AT_ONCE = 2
@@ -77,7 +78,7 @@ class OwnApi:
             options = self._options(fields)
             self._service.note(request, [source.name for source in sources])
             records = await self._score(sources, options)
-        counts = Counter(dict.fromkeys(_COUNTS, 0))
+        counts = Counter(dict.fromkeys(COUNTS, 0))
         for record in records:
             counts.update(["images", record.verdict or "errors"])
             counts["cached"] += record.cached

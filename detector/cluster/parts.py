@@ -21,6 +21,7 @@ from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE, StoredFile
 from ..errors import AidetectError, InputError
 from ..inputs.connect import Explained
 from ..parquet import arrow, schema
+from ..record import COUNTS
 
 # Parts that are opened at the same time.
 _AT_ONCE = 16
@@ -134,13 +135,12 @@ class Parts:
         totals: Counter[str] = Counter()
         findings = 0
         parts = []
-        for name, counts, found in self._each(lambda part: self._count(part, fail_on)):
-            totals.update(counts)
+        for name, counted, found in self._each(lambda part: self._count(part, fail_on)):
+            totals.update(counted)
             findings += found
-            parts.append({"name": name, "images": counts["images"]})
-        names = ("images", "ai", "uncertain", "real", "errors", "accepted", "cached")
-        counts_ = {name: totals[name] for name in names}
-        self._write(MANIFEST_FILE, json.dumps({**head, "counts": counts_, "parts": parts}, indent=2))
+            parts.append({"name": name, "images": counted["images"]})
+        counts = {name: totals[name] for name in COUNTS}
+        self._write(MANIFEST_FILE, json.dumps({**head, "counts": counts, "parts": parts}, indent=2))
         self._write(SUCCESS_FILE, "")
         return totals, findings
 

@@ -175,9 +175,9 @@ def prepared_rows(table: Any, preparer: Preparer, choice: Choice, done: Any) -> 
     finished: Done = ray.get(done)
     for row in table.to_pylist():
         source: Source = pickle.loads(row["source"])
-        for one in _entered(source, choice, functools.partial(_is_done, row, finished)):
+        for one in _entered(source, choice, functools.partial(_is_done, row, source.name, finished)):
             prepared = prepare(preparer, one)
-            prepared.record.input = _name(row, one.name)
+            prepared.record.input = _name(row, source.name, one.name)
             yield Item(prepared, row["listed_bytes"], row["listed_version"]), one
 
 
@@ -208,14 +208,13 @@ def prepare(preparer: Preparer, source: Source) -> Prepared:
     return prepared
 
 
-def _name(row: Mapping[str, Any], name: str) -> str:
-    """The name that a source of a row, or a member of it, has in its record."""
-    source: Source = pickle.loads(row["source"])
-    return os.fsdecode(row["name"]) + name.removeprefix(source.name)
+def _name(row: Mapping[str, Any], whole: str, name: str) -> str:
+    """The name that a row's source, or a member of it, has in its record. ``whole`` is the source's own."""
+    return os.fsdecode(row["name"]) + name.removeprefix(whole)
 
 
-def _is_done(row: Mapping[str, Any], done: Done, member: Source) -> bool:
-    return key(_name(row, member.name), row["listed_bytes"], row["listed_version"]) in done
+def _is_done(row: Mapping[str, Any], whole: str, done: Done, member: Source) -> bool:
+    return key(_name(row, whole, member.name), row["listed_bytes"], row["listed_version"]) in done
 
 
 def _entered(source: Source, choice: Choice, is_done: Callable[[Source], bool]) -> Iterator[Source]:
