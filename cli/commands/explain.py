@@ -175,10 +175,11 @@ def _explain(detector: Any, image: str, options: Mapping[str, Any]) -> _Findings
     found = None
     data = _read(image, options)
     clip, at = None, options["at"]
-    if at is not None and _container(data) is None:
+    is_clip = _container(data) is not None
+    if at is not None and not is_clip:
         raise InputError("not_a_clip", "--at is for clips; this is none")
     with progress_bar(3 if output else 2, False, " steps") as bar:
-        if at is None and _container(data) is not None:
+        if at is None and is_clip:
             clip, at = _scored_clip(detector, data, redacted(image))
         if at is None:
             assert isinstance(data, bytes)

@@ -131,7 +131,8 @@ def score_moment(
         at: seconds from the clip's beginning.
 
     Returns:
-        The frame's record, the frame itself (``[height, width, 3]``, dtype ``uint8``), its time in seconds.
+        The frame's record, the frame itself (``[height, width, 3]``, dtype ``uint8``; turned back if it was
+        judged so), its time in seconds.
 
     Raises:
         InputError: the clip cannot be decoded, or has no frame at that time.
@@ -139,7 +140,7 @@ def score_moment(
     still = next(stills(media, at=(at,), bounds=Bounds(pixels=detector.max_pixels), strict=detector.strict))
     (record,) = detector.stream([Source(name, "memory", payload=still.rgb)])
     record.format = still.about.container
-    return record, still.rgb, still.time
+    return record, _as_judged(still.rgb, record), still.time
 
 
 def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
@@ -155,13 +156,19 @@ def scored_frame(detector: Detector, data: bytes, record: Record) -> np.ndarray:
     """
     if record.clip is not None and record.frame is not None:
         moment = record.clip["frames"][record.frame]["time"]
-        return next(stills(data, at=(moment,), bounds=Bounds(pixels=detector.max_pixels))).rgb
+        still = next(stills(data, at=(moment,), bounds=Bounds(pixels=detector.max_pixels)))
+        return _as_judged(still.rgb, record)
     decoded = decode(data, max_pixels=detector.max_pixels, frames=detector.frames, strict=detector.strict)
     for pixels in decoded:
         if pixels.frame == record.frame:
             rgb = dict(looks(pixels.rgb, pixels.alpha))[record.background or ""]
-            return np.ascontiguousarray(np.rot90(rgb, -record.turned // 90))
+            return _as_judged(rgb, record)
     raise AssertionError("the scored frame is missing")
+
+
+def _as_judged(rgb: np.ndarray, record: Record) -> np.ndarray:
+    """A stored frame as its record says that it was judged: turned back, or as it is."""
+    return np.ascontiguousarray(np.rot90(rgb, -(record.turned // 90)))
 
 
 def find_stability(detector: Detector, rgb: np.ndarray, verdict: str) -> dict[str, Any]:

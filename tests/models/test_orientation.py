@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aidetect.detector.detector import Detector
 from aidetect.detector.errors import ModelError
-from aidetect.detector.explain.influence import score_frame
+from aidetect.detector.explain.influence import score_frame, score_moment
 from aidetect.detector.images.turns import turned
 from aidetect.detector.images.views import View, ViewPlan, looked_at, make_views
 from aidetect.detector.inputs.source import Source
@@ -239,6 +239,23 @@ def test_an_explanation_is_of_the_picture_turned_back(model: Model) -> None:
     for stored in four(rgb):
         _, frame = score_frame(detector(model), encode(stored), "a.png")
         assert np.array_equal(frame, rgb)
+
+
+def test_an_explained_frame_of_a_clip_is_turned_back_too(model: Model) -> None:
+    pytest.importorskip("av")
+    from drawnclips import clip
+
+    rgb = landscape(160, 96, 11)
+    data = clip("h264.mp4", [np.ascontiguousarray(np.rot90(rgb))] * 4)
+    whole, shown = score_frame(detector(model), data, "a.mp4")
+    assert whole.clip is not None
+    assert whole.frame is not None
+    time = whole.clip["frames"][whole.frame]["time"]
+    record, frame, at = score_moment(detector(model), data, "a.mp4", time)
+    assert (whole.turned, record.turned, at) == (90, 90, time)
+    assert frame.shape == rgb.shape
+    assert frame[:20].mean() > frame[-20:].mean()
+    assert np.array_equal(shown, frame)
 
 
 # --- the file ---------------------------------------------------------------------------------------
