@@ -14,12 +14,12 @@ from ..clips.remux import remux
 from ..detector import Detector
 from ..errors import InputError
 from ..evidence.boxes import track_headers
-from ..images.repack import C2PA_UUID, JUMBF, TRAILING, XMP
+from ..evidence.metadata import C2PA_UUID, XMP_UUID
+from ..images.repack import JUMBF, TRAILING, XMP
 from ..inputs.source import Source
 from ..record import Record
 from .proof import Copy
 
-_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _LABEL = json.dumps({"Label": "1", "ContentProducer": "kling", "ProduceID": "x"})
 _GRAPH = json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20}}})
 _TAGS = {
@@ -100,7 +100,7 @@ def _copies(path: Path, folder: Path, is_whole: bool, notes: list[str]) -> Itera
         shutil.copyfile(path, target)
         with target.open("ab") as file:
             file.write(_box(b"uuid", C2PA_UUID + bytes(4) + b"manifest\0" + bytes(8) + JUMBF))
-            file.write(_box(b"uuid", _XMP_UUID + XMP))
+            file.write(_box(b"uuid", XMP_UUID + XMP))
             file.write(_box(b"free", TRAILING))
         yield f"{container} original, hostile boxes", target
     shutil.copyfile(path, target)

@@ -15,12 +15,11 @@ from typing import BinaryIO
 from . import sei
 from .bytereader import ByteReader
 from .exif import LONGEST, LONGEST_MANIFEST, Block, decoded
+from .metadata import C2PA_UUID, XMP_UUID
 
 _MOST_BOXES = 100_000
 _MOST_KEYS = 1000
 _SAMPLE = 2**20  # bytes of coded pictures that are looked through for user data
-_C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _CODECS = {b"avc1": sei.AVC, b"avc3": sei.AVC, b"hvc1": sei.HEVC, b"hev1": sei.HEVC}
 # User data of cameras that is text without a heading, or that says something by being there.
 _PLAIN_TEXTS = (b"CNMN", b"FIRM", b"manu", b"modl", b"@mak", b"@mod", b"name")
@@ -96,11 +95,11 @@ def track_headers(stream: BinaryIO) -> list[tuple[int, int]]:
 
 def _uuid(boxes: _Boxes, start: int, stop: int) -> Iterator[Block]:
     kind = boxes.reader.read(start, 16)
-    if kind == _C2PA_UUID:
+    if kind == C2PA_UUID:
         body = boxes.body(start + 16, stop, LONGEST_MANIFEST)
         if not body[4:].startswith(b"merkle\0"):  # hashes of parts of the file
             yield "c2pa", "C2PA uuid box", body
-    elif kind == _XMP_UUID:
+    elif kind == XMP_UUID:
         yield "xmp", "XMP", boxes.body(start + 16, stop)
 
 

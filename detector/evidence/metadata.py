@@ -24,8 +24,8 @@ _MOST_DATA_SETS = 1000
 _MOST_BLOCKS = 100_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 @dataclass(frozen=True)
@@ -219,11 +219,11 @@ def _bmff(data: bytes) -> Iterator[Block]:
         if end < start:
             break
         body = data[start : min(end, start + LONGEST_MANIFEST)] if name in (b"uuid", b"jumb") else b""
-        if name == b"uuid" and body.startswith(_C2PA_UUID):
+        if name == b"uuid" and body.startswith(C2PA_UUID):
             yield "c2pa", "C2PA uuid box", body[16:]
         elif name == b"jumb" and b"c2pa" in body[:64]:
             yield "c2pa", "JUMBF box", body
-        elif name == b"uuid" and body.startswith(_XMP_UUID) and b"<x:xmpmeta" not in body[:LONGEST]:
+        elif name == b"uuid" and body.startswith(XMP_UUID) and b"<x:xmpmeta" not in body[:LONGEST]:
             yield "xmp", "XMP", body[16:LONGEST]
         at = end
     for header in (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"):
