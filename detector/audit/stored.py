@@ -200,6 +200,16 @@ def _check(record: Record) -> None:
             _members(item, kind=_TEXT, where=_TEXT, says=_TEXT, detail=(dict,))
     if record.accepted is not None:
         _members(record.accepted, reason=_TEXT, date=_TEXT)
+    if record.turned not in (0, 90, 180, 270):
+        raise ValueError(record.turned)
+    if record.clip is not None:
+        _members(record.clip, codec=_TEXT, seconds=_NUMBER, fps=_NUMBER, shots=_WHOLE, agreement=_NUMBER)
+        _members(record.clip, note=_TEXT, frames=(list,))
+        if not record.clip["frames"]:
+            raise ValueError(record.clip)
+        for frame in record.clip["frames"]:
+            _members(frame, time=_NUMBER, shot=_WHOLE, pixels_sha256=_TEXT, logit=_NUMBER)
+            _members(frame, probability=_NUMBER, verdict=_TEXT)
     if record.stability is not None:
         _members(record.stability, kept=(bool,), verdict=_TEXT, copies=(list,))
         for copy in record.stability["copies"]:

@@ -37,6 +37,16 @@ STABILITY = {
     "copies": [{"name": "JPEG 90", "logit": 2.5, "probability": 0.95, "verdict": "ai"}],
 }
 EVIDENCE = [{"kind": "c2pa", "where": "JUMBF", "says": "It says so.", "detail": {"uses": ["b", 2]}}]
+FRAME = {"shot": 0, "pixels_sha256": "f" * 64, "logit": 0.25, "probability": 0.97, "verdict": "ai"}
+CLIP = {
+    "codec": "h264",
+    "seconds": 2.5,
+    "fps": 25.0,
+    "shots": 1,
+    "agreement": 1.0,
+    "note": "Not measured.",
+    "frames": [FRAME | {"time": 0.5}, FRAME | {"time": 1.5}],
+}
 HEAD: dict[str, Any] = {
     "schema": "https://aidetect.invalid/schema/report-1.json",
     "tool": {"name": "aidetect", "version": "1"},
@@ -84,6 +94,10 @@ def unreadable(name: str = "bad\udcff.png") -> Record:
     return Record(name, "error", {"type": "not_an_image", "message": "this is no image"})
 
 
+def of_a_clip() -> Record:
+    return scored("g.mp4", clip=CLIP, format="MP4")
+
+
 def of_all_kinds() -> list[Record]:
     return [
         scored(generators={"flux": 0.5, "dalle": 0.25}, warnings=["small: 9x9", "tiny: 9x9"]),
@@ -127,7 +141,7 @@ def as_json(*words: object) -> dict[str, Any]:
 # --- Parquet ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", of_all_kinds(), ids=range(7))
+@pytest.mark.parametrize("record", [*of_all_kinds(), of_a_clip()], ids=range(8))
 def test_a_record_comes_back_from_its_row(record: Record) -> None:
     table = parquet.table_of([parquet.to_row(record)])
     (row,) = table.to_pylist()
@@ -356,7 +370,7 @@ def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, data: bytes) -
 @given(data=st.data())
 def test_a_changed_report_is_written_or_refused(tmp_path_factory: Any, data: Any) -> None:
     """Any value of a record may have been replaced by any other."""
-    record = json.loads(json.dumps(of_all_kinds()[data.draw(st.integers(0, 6))].to_dict()))
+    record = json.loads(json.dumps(data.draw(st.sampled_from([*of_all_kinds(), of_a_clip()])).to_dict()))
     place: Any = record
     while True:
         key = data.draw(st.sampled_from(sorted(place)) if isinstance(place, dict) else st.just(0))
@@ -372,6 +386,27 @@ def test_a_changed_report_is_written_or_refused(tmp_path_factory: Any, data: Any
     for format_ in ("table", "csv", "html", "junit", "parquet"):
         result = run(path, "--format", format_)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"clip": 5},
+        {"clip": {**CLIP, "frames": []}},
+        {"clip": {**CLIP, "frames": [FRAME]}},
+        {"clip": {**CLIP, "frames": [FRAME | {"time": "x"}]}},
+        {"clip": {**CLIP, "seconds": None}},
+        {"turned": 45},
+    ],
+)
+def test_a_changed_clip_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    record = of_a_clip()
+    for name, value in changed.items():
+        setattr(record, name, value)
+    result = run(write_lines(tmp_path / "x.jsonl", [record]), "--format", "html")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "damaged at record 1" in result.stderr
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
