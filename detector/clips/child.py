@@ -176,7 +176,10 @@ class _Clip:
             yield from self._decode_packet(packet)
 
     def _decode_packet(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
-        self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
+        if packet.has_sidedata("encryption_info"):  # a decoder makes frames of noise from some of these
+            self.encrypted = True
+            self.broken += 1
+            return
         try:
             yield from packet.decode()
         except (av.error.FFmpegError, OSError):
@@ -323,10 +326,12 @@ def _limit(limits: dict[str, int]) -> None:
         import resource
     except ImportError:  # Windows
         return
-    wanted = {"RLIMIT_CPU": limits["cpu_seconds"], "RLIMIT_AS": limits["bytes"], "RLIMIT_CORE": 0}
-    for name, value in wanted.items():
+    seconds, memory = limits["cpu_seconds"], limits["bytes"]
+    # At the lower limit of computing comes SIGXCPU, which tells why the process ended.
+    wanted = {"RLIMIT_CPU": (seconds, seconds + 5), "RLIMIT_AS": (memory, memory), "RLIMIT_CORE": (0, 0)}
+    for name, pair in wanted.items():
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (value, value))
+            resource.setrlimit(getattr(resource, name), pair)
 
 
 def main() -> None:

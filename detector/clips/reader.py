@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from .shots import Sorter
 # What the extra ``aidetect[video]`` gives.
 NEEDED = "clips need the extra: pip install 'aidetect[video]'"
 _LONGEST_LINE = 10_000
+_SLOW = "slow", "decoding was ended because it took too long"
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def stills(
         job = {
             **{"container": name, "fps": sampling.fps, "frames": sampling.frames, "at": list(at)},
             **{"max_pixels": bounds.pixels, "max_seconds": bounds.length},
-            "limits": {"cpu_seconds": int(4 * bounds.seconds), "bytes": bounds.memory},
+            "limits": {"cpu_seconds": math.ceil(4 * bounds.seconds), "bytes": bounds.memory},
         }
         found: list[str] = []
         yield from _different(_decoded(job, file, bounds.seconds, found), keep_all=bool(at))
@@ -223,9 +226,11 @@ def _end(child: subprocess.Popen[bytes], message: dict[str, Any], late: threadin
     if message.get("kind") == "error":
         return str(message["slug"]), str(message["text"])
     if late.is_set():
-        return "slow", "decoding was ended because it took too long"
+        return _SLOW
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(timeout=5)
+    if child.poll() == -getattr(signal, "SIGXCPU", 0):
+        return _SLOW
     return "damaged", f"the clip stops its decoder (code {child.poll()})"
 
 

@@ -235,8 +235,9 @@ def test_sound_alone_is_an_error_and_sound_beside_pictures_is_none() -> None:
     assert len(list(stills(with_sound))) == SECONDS
 
 
-def test_an_encrypted_clip_says_so() -> None:
-    key = "00112233445566778899aabbccddeeff"
+@pytest.mark.parametrize("key", [f"{number:032x}" for number in range(12)])
+def test_an_encrypted_clip_says_so(key: str) -> None:
+    """Whatever the key: a decoder makes frames of noise from some encrypted clips."""
     options = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": key, "encryption_kid": key}
     assert failure(clip("h264.mp4", pictures(1, 8), container_options=options)).kind == "encrypted"
 
@@ -304,21 +305,39 @@ def test_bounds() -> None:
     assert notes == ["long: only the first 3 of 6 s were judged"]
 
 
+def instead_of_the_child(monkeypatch: pytest.MonkeyPatch, code: str) -> list[subprocess.Popen[bytes]]:
+    """Have another program run where clips are decoded; the processes started."""
+    real, started = subprocess.Popen, []
+
+    def other(command: list[str], **options: Any) -> Any:
+        started.append(real([sys.executable, "-c", code], **options))
+        return started[-1]
+
+    monkeypatch.setattr(reader.subprocess, "Popen", other)
+    return started
+
+
 def test_a_decoder_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = instead_of_the_child(monkeypatch, "import time; time.sleep(600)")
     start = time.monotonic()
-    assert failure(three_shots(), bounds=Bounds(seconds=0.01)).kind == "slow"
+    assert failure(three_shots(), bounds=Bounds(seconds=0.1)).kind == "slow"
     assert time.monotonic() - start < 5
-    real, ended = subprocess.Popen, []
+    assert started[0].poll() is not None
 
-    def crashing(command: list[str], **options: Any) -> Any:
-        dies = "import os, sys; sys.stdout.write('{}\\n'); sys.stdout.flush(); os.kill(os.getpid(), 11)"
-        ended.append(real([sys.executable, "-c", dies], **options))
-        return ended[-1]
 
-    monkeypatch.setattr(reader.subprocess, "Popen", crashing)
+def test_a_decoder_that_computes_for_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"cpu_seconds": 1, "bytes": Bounds.memory}
+    endless = f"from aidetect.detector.clips import child\nchild._limit({limits})\nwhile True: pass"
+    instead_of_the_child(monkeypatch, endless)
+    assert failure(three_shots()).kind == "slow"
+
+
+def test_a_decoder_that_crashes_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    dies = "import os, sys; sys.stdout.write('{}\\n'); sys.stdout.flush(); os.kill(os.getpid(), 11)"
+    started = instead_of_the_child(monkeypatch, dies)
     error = failure(three_shots())
     assert (error.kind, "stops its decoder" in str(error)) == ("damaged", True)
-    assert ended[0].poll() is not None
+    assert started[0].poll() is not None
 
 
 def test_the_child_ends_with_whoever_stops_reading() -> None:
