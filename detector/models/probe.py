@@ -284,7 +284,7 @@ def pack(tensors: dict[str, np.ndarray], name: str, columns: np.ndarray) -> None
 
 def unpack(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """A matrix that `pack` stored, dtype ``float32``."""
-    return np.asarray(tensors[name].astype(np.float32) * tensors[f"{name}.scale"])
+    return np.asarray(np.multiply(tensors[name], tensors[f"{name}.scale"], dtype=np.float32))
 
 
 def rounded(columns: np.ndarray) -> np.ndarray:
