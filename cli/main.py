@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 from aidetect.detector import version
 
 from . import settings
-from .common import CONTEXT, CommandError, say
+from .common import CONTEXT, CommandError, ExitCode, say
 
 _COMMANDS = {
     "scan": "Score images and report which are likely AI-generated.",
@@ -66,15 +67,36 @@ class _Lazy(click.Group):
             say(f"aidetect: {error.message}")  # help is shown all the same
         return name, command, rest
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.BadParameter as error:
-            raise settings.located(ctx.obj, error) from None
+        with _one_line():
+            try:
+                return super().invoke(ctx)
+            except click.BadParameter as error:
+                raise settings.located(ctx.obj, error) from None
+            except KeyboardInterrupt:
+                say("aidetect: interrupted")
+                ctx.exit(ExitCode.INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Say in one line what is wrong with a command line, and where its help is; click takes four."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "aidetect"
+        message = error.format_message().rstrip(".")
+        raise CommandError(f"{message[:1].lower()}{message[1:]} (help: {path} -h)") from None
 
 
 @click.command(cls=_Lazy, context_settings=CONTEXT)

@@ -455,9 +455,9 @@ def test_a_broken_project_file_without_settings_is_skipped(run: Run, place: Path
 def test_errors_of_options_on_the_command_line_do_not_name_the_file(run: Run) -> None:
     result = run("scan", "--views", "fats", ".", config="frames = 3")
     assert result.exit_code == 2
-    assert "Invalid value for '--views'" in result.stderr
+    assert "invalid value for '--views'" in result.stderr
     assert "aidetect.toml" not in result.stderr
-    assert "No such command 'scna'" in run("scna", config="nonsense = 1").stderr
+    assert "no such command 'scna'" in run("scna", config="nonsense = 1").stderr
 
 
 def test_a_value_that_a_later_check_refuses_is_located_too(run: Run) -> None:
