@@ -32,7 +32,7 @@ from .models.transfer import Waiting
 from .pending import Extras, Frame, Prepared, Result, kept_result
 from .prepare import CLIPS_AT_ONCE, Preparer
 from .record import Record, ViewScore
-from .resources import Turns, cores, pool, trim
+from .resources import Places, cores, pool, trim
 from .resultcache import ResultCache
 from .versions import library_versions, tool
 
@@ -171,18 +171,18 @@ class Detector:
         fetch = fetch or FetchOptions()
         depth = 2 * max(self.workers, self.batch_size, fetch.at_once)
         extras = extras or Extras()
-        turns = Turns(CLIPS_AT_ONCE)
+        places = Places(CLIPS_AT_ONCE)
         with (
             Fetcher(fetch) as fetcher,
             pool(self.workers) as readers,
             pool(fetch.at_once) as downloads,
-            turns,
+            places,
         ):
             preparer = Preparer(
                 *(self.plan, self.thresholds, self.max_pixels, self.frames, fetcher, stdin, cache, extras),
                 strict=self.strict,
                 sampling=self.sampling,
-                clips=turns,
+                clips=places,
             )
             futures: deque[Future[Prepared]] = deque()
             sizes: deque[int] = deque()  # bytes that these hold until they are prepared
@@ -199,7 +199,7 @@ class Detector:
                         futures.append(threads.submit(preparer.prepare, source, submitted))
                         sizes.append(len(source.payload) if isinstance(source.payload, bytes) else 0)
                         submitted += 1
-                turns.call(taken_up)
+                places.call(taken_up)
                 # A clip may have more views than a batch: nothing more is taken up meanwhile.
                 room = len(batch) < self.batch_size
                 ready = bool(futures) and room and (futures[0].done() or not (batch or running))
@@ -208,7 +208,7 @@ class Detector:
                     sizes.popleft()
                     taken_up += 1
                     if prepared.large:
-                        turns.leave()
+                        places.leave()
                     self.enqueue(prepared, batch, known if remember else OrderedDict(), cache)
                     waiting.append(prepared)
                 # A partial batch runs when nothing else is ready to fill it.

@@ -27,7 +27,7 @@ from .inputs.source import Source, file_digest, read_file, read_stream
 from .models.thresholds import Thresholds
 from .pending import Extras, Frame, Prepared, kept_frames
 from .record import Record
-from .resources import PixelGate, Turns
+from .resources import PixelGate, Places
 from .resultcache import ResultCache
 
 # Pixels that may be decoded at the same time. A larger picture is decoded alone.
@@ -66,7 +66,7 @@ class Preparer:
     extras: Extras
     strict: bool = False
     sampling: Sampling = DEFAULT
-    clips: Turns = field(default_factory=lambda: Turns(CLIPS_AT_ONCE))
+    clips: Places = field(default_factory=lambda: Places(CLIPS_AT_ONCE))
     _gate: PixelGate = field(default_factory=lambda: PixelGate(_DECODING_AT_ONCE))
 
     def prepare(self, source: Source, turn: float = math.inf) -> Prepared:

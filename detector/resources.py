@@ -94,7 +94,7 @@ class PixelGate:
                 self._changed.notify_all()
 
 
-class Turns:
+class Places:
     """Limits how many large sources are held at the same time.
 
     The one whose turn it is always passes, so those behind it cannot keep it waiting. At the end of a
@@ -110,7 +110,7 @@ class Turns:
         self._turn = -1.0
         self._changed = threading.Condition()
 
-    def __enter__(self) -> Turns:
+    def __enter__(self) -> Places:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import wait_until
 
-from aidetect.detector.resources import Turns, wait_asleep
+from aidetect.detector.resources import Places, wait_asleep
 
 # All that `scan` loads before it does its work; then torch, whose OpenMP says on stderr what it has read.
 _SCRIPT = """
@@ -49,16 +49,16 @@ def test_the_command_sets_it_before_torch_is_loaded(chosen: dict[str, str], turn
     assert f"GOMP_SPINCOUNT = '{turns}'" in done.stderr
 
 
-def test_turns_hold_back_all_but_the_one_whose_turn_it_is() -> None:
+def test_places_hold_back_all_but_the_one_whose_turn_it_is() -> None:
     passed: list[int] = []
 
-    def enter(turns: Turns, number: int) -> None:
-        turns.enter(number)
+    def enter(places: Places, number: int) -> None:
+        places.enter(number)
         passed.append(number)
 
-    with Turns(1) as turns:
-        turns.call(0)
-        threads = [threading.Thread(target=enter, args=(turns, number)) for number in (3, 2, 0)]
+    with Places(1) as places:
+        places.call(0)
+        threads = [threading.Thread(target=enter, args=(places, number)) for number in (3, 2, 0)]
         threads[0].start()
         assert wait_until(lambda: passed == [3])
         threads[1].start()
@@ -66,10 +66,10 @@ def test_turns_hold_back_all_but_the_one_whose_turn_it_is() -> None:
         assert passed == [3]
         threads[2].start()
         assert wait_until(lambda: passed == [3, 0]), "its turn, though the place is taken"
-        turns.leave()
-        turns.leave()
+        places.leave()
+        places.leave()
         assert wait_until(lambda: passed == [3, 0, 2])
-        late = threading.Thread(target=enter, args=(turns, 9))
+        late = threading.Thread(target=enter, args=(places, 9))
         late.start()
     late.join(10)
     assert passed[-1] == 9, "at the end all pass"
