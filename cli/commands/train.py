@@ -178,7 +178,9 @@ def _train(
         unreadable.append(example.name)
         say(f"aidetect: {visible(example.name)}: {error}")
 
-    total = sum(len(example.wanted(copies)) for example in examples)
+    # Of pictures that the base has, only copies that it does not have are added.
+    known = {(base.examples[s.example].picture, s.copy) for s in base.samples} if base else set()
+    total = sum((e.picture, copy) not in known for e in examples for copy in e.wanted(copies))
     with progress_bar(total, quiet, " copies") as bar:
 
         def advance(done: int) -> None:
@@ -189,6 +191,7 @@ def _train(
             copies,
             tower,
             cache,
+            known=known,
             batch_size=options["batch_size"],
             workers=options["workers"],
             on_progress=advance,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +193,7 @@ def extract(
     tower: Tower,
     cache: FeatureCache,
     *,
+    known: Collection[tuple[str, int]] = (),
     batch_size: int = 16,
     workers: int = 2,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -203,6 +204,7 @@ def extract(
     Args:
         copies: numbers of the copies wanted of each example; 0 is the clean one. An example's own ``copies``
             may allow fewer; one that is laundered already is wanted as the copy that it is.
+        known: pictures and numbers of copies whose features are elsewhere: they are left out.
         on_progress: called with the number of (example, copy) pairs done.
         on_error: called for pictures that cannot be read; they are left out.
 
@@ -214,7 +216,12 @@ def extract(
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
     found: dict[tuple[int, int], list[tuple[str, str]]] = {}
     todo = []
-    wanted = [(copy, index) for index, example in enumerate(examples) for copy in example.wanted(copies)]
+    wanted = [
+        (copy, index)
+        for index, example in enumerate(examples)
+        for copy in example.wanted(copies)
+        if (example.picture, copy) not in known
+    ]
     for copy, index in sorted(wanted):
         example = examples[index]
         asked = request(example, copy, tag)

@@ -155,7 +155,8 @@ def test_a_model_is_extended_by_a_new_generator(
     modes = {path.name: oct(path.stat().st_mode) for path in (tmp_path / "first").iterdir()}
     assert set(modes.values()) == {modes["model.json"]}, "whoever may read the card may read the model"
     (tmp_path / "f.sqlite").unlink()
-    words = ("--base", "first", "--ai", pictures / "new", "-o", tmp_path / "second", "--folds", 2)
+    known = ("--ai", pictures / "ai")  # the base has these: nothing is added
+    words = ("--base", "first", *known, "--ai", pictures / "new", "-o", tmp_path / "second", "--folds", 2)
     second = run(*words, "--cache", tmp_path / "g.sqlite")
     assert second.exit_code == 0, second.output
     card = json.loads((tmp_path / "second" / "model.json").read_text())
