@@ -138,7 +138,9 @@ def open_report(name: str) -> Stored:
 
 
 def _damaged(place: StoredFile, where: str, error: Exception) -> AidetectError:
-    return AidetectError(f"{place} is no report of this version, or is damaged{where}: {error!r}")
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    kinds = "a JSON, JSON Lines or Parquet report of this version"
+    return AidetectError(f"{place} is not {kinds}, or is damaged{where}: {reason}")
 
 
 def _records(place: StoredFile, data: Iterator[Any]) -> Iterator[Record]:
