@@ -3,11 +3,10 @@
     python benchmarks/list_originals.py --list ../shared/corpus/originals-2.csv --restored originals
     aidetect train --base aidetect-1 --index originals/index-train.csv --dtype bfloat16 -o my-model
 
-Writes ``index-train.csv`` into the folder of restored pictures. A repository is often one series, so at
-most 60 reals of one count, and 60 AI pictures of one generator there, in the order of their hashes (see
-``--reals`` and ``--ai``). Of an eighth of them a laundered copy is made, of half of the reals and a quarter
-of the AI pictures a smaller copy, and of a twelfth a rougher one (see ``--rough`` and
-`aidetect.detector.images.degrade`). Lists come one after the other: give the newest one first.
+Writes an index into the folder of restored pictures. A repository is often one series, so at most 60 reals of
+one count, and 60 AI pictures of one generator there, in the order of their hashes (see ``--reals`` and
+``--ai``). Of an eighth of them a laundered copy is made, of half of the reals and a quarter of the AI
+pictures a smaller copy, and of a twelfth a rougher one (see `aidetect.detector.images.degrade`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from pathlib import Path
 from aidetect.detector.images.degrade import ROUGHER, SMALLER
 
 COLUMNS = "file label generator source repo content path copies also".split()
-LAUNDERED = 1 / 8
 SMALL = {"real": 1 / 2, "ai": 1 / 4}
 
 
@@ -31,12 +29,14 @@ def file_of(row: dict[str, str]) -> str:
     return f"{row['label']}/{row['source']}/{row['sha256'][:16]}.{suffix}"
 
 
-def rows(listed: list[dict[str, str]], most: dict[str, int], rough: float) -> list[dict[str, str]]:
+def rows(
+    listed: list[dict[str, str]], most: dict[str, int], laundered: float = 1 / 8, rough: float = 1 / 12
+) -> list[dict[str, str]]:
     """Rows of the index, of the pictures of a list.
 
     Args:
         most: pictures of one series that count, by label.
-        rough: share of the pictures of which a rougher copy is made.
+        laundered, rough: shares of the pictures of which a laundered copy and a rougher one are made.
     """
     rank: Counter[tuple[str, str, str]] = Counter()
     found = []
@@ -53,7 +53,7 @@ def rows(listed: list[dict[str, str]], most: dict[str, int], rough: float) -> li
             also.append(list(SMALLER)[chance % len(SMALLER)])
         if place < rough:
             also.append(list(ROUGHER)[chance // 7 % len(ROUGHER)])
-        cells = {"file": file_of(row), "copies": str(int(place < LAUNDERED)), "also": " ".join(also)}
+        cells = {"file": file_of(row), "copies": str(int(place < laundered)), "also": " ".join(also)}
         found.append({**row, **cells})
     return found
 
@@ -63,26 +63,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--list", type=Path, required=True, action="append", help="list of originals (repeatable)"
-    )
+    parser.add_argument("--list", type=Path, required=True, help="list of originals, e.g. originals-2.csv")
     parser.add_argument("--restored", type=Path, required=True, help="folder of restored pictures")
     parser.add_argument("--reals", type=int, default=60, help="reals of one repository, at most")
     parser.add_argument("--ai", type=int, default=60, help="AI pictures of one generator there, at most")
+    parser.add_argument("--laundered", type=float, default=1 / 8, help="share with a laundered copy")
     parser.add_argument("--rough", type=float, default=1 / 12, help="share with a rougher copy")
+    parser.add_argument("--name", default="index-train.csv", help="of the index")
     arguments = parser.parse_args()
+    with arguments.list.open(newline="", encoding="utf-8") as stream:
+        listed = [row for row in csv.DictReader(stream) if (arguments.restored / file_of(row)).exists()]
     most = {"real": arguments.reals, "ai": arguments.ai}
-    found, restored = [], 0
-    for path in arguments.list:
-        with path.open(newline="", encoding="utf-8") as stream:
-            listed = [row for row in csv.DictReader(stream) if (arguments.restored / file_of(row)).exists()]
-        found += rows(listed, most, arguments.rough)
-        restored += len(listed)
-    with (arguments.restored / "index-train.csv").open("w", newline="", encoding="utf-8") as stream:
+    found = rows(listed, most, arguments.laundered, arguments.rough)
+    with (arguments.restored / arguments.name).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)
-    print(f"{len(found)} pictures of {restored} that were restored", file=sys.stderr)
+    print(f"{len(found)} pictures of {len(listed)} that were restored", file=sys.stderr)
 
 
 if __name__ == "__main__":

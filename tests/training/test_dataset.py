@@ -88,7 +88,7 @@ def test_a_series_counts_at_most_so_often(script: ModuleType) -> None:
             [("ai", "g")] * 20 + [("ai", "h")] * 20 + [("real", "camera")] * 20
         )
     ]
-    found = script.rows(listed, {"real": 12, "ai": 16}, 1 / 12)
+    found = script.rows(listed, {"real": 12, "ai": 16})
     counts = {name: [row for row in found if row["generator"] == name] for name in ("g", "h", "camera")}
     assert {name: len(rows) for name, rows in counts.items()} == {"g": 16, "h": 16, "camera": 12}
     assert [row["copies"] for row in counts["g"]] == ["1"] * 2 + ["0"] * 14
@@ -98,4 +98,7 @@ def test_a_series_counts_at_most_so_often(script: ModuleType) -> None:
 
     assert (also("camera", SMALLER), also("camera", ROUGHER)) == (6, 1)
     assert (also("g", SMALLER), also("g", ROUGHER)) == (4, 2)
-    assert found == script.rows(listed[::-1], {"real": 12, "ai": 16}, 1 / 12)
+    assert found == script.rows(listed[::-1], {"real": 12, "ai": 16})
+    (*others,) = script.rows(listed, {"real": 12, "ai": 16}, laundered=0, rough=0.5)
+    assert {row["copies"] for row in others} == {"0"}
+    assert sum(row["generator"] == "g" and len(row["also"].split()) > 1 for row in others) == 4
