@@ -26,6 +26,7 @@ class OpenClip(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
         """As `VisionTransformer.forward`."""
+        pixels = pixels.to(next(self.visual.parameters()).dtype)
         out: dict[str, list[torch.Tensor]] = self.visual.forward_intermediates(  # type: ignore[operator]
             pixels, intermediates_only=True, output_extra_tokens=True
         )

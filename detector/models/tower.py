@@ -50,8 +50,9 @@ class Tower:
     """A frozen vision transformer that gives the tokens of all its blocks.
 
     Args:
-        module: takes pixels ``[n, 3, size, size]`` and yields the tokens ``[n, 1 + patches, width]`` after
-            each block, the class token first; a `VisionTransformer`, or another one wrapped by `hub`.
+        module: takes normalised pixels ``[n, 3, size, size]``, dtype ``float32``, and yields the tokens
+            ``[n, 1 + patches, width]`` after each block, the class token first; a `VisionTransformer`, or
+            another one wrapped by `hub`.
         preprocess: the tower's own preprocessing.
         sha256: hash of its weights.
 
@@ -145,8 +146,7 @@ class Tower:
     def _blocks(self, views: np.ndarray) -> Iterator[torch.Tensor]:
         """Tokens after each block, for views ``[n, size, size, 3]``, ``uint8``."""
         pixels = self._transfer.there(views).permute(0, 3, 1, 2).float()
-        pixels = ((pixels - self._mean) / self._std).to(self.dtype)
-        found: Iterator[torch.Tensor] = self.module(pixels)
+        found: Iterator[torch.Tensor] = self.module((pixels - self._mean) / self._std)
         return found
 
 

@@ -116,14 +116,17 @@ class VisionTransformer(nn.Module):
         """The tokens after each block, the class token first.
 
         Args:
-            pixels: ``[n, 3, size, size]``, normalised, of the weights' dtype.
+            pixels: ``[n, 3, size, size]``, normalised, dtype ``float32``. bfloat16 would round them to steps
+                of up to a grey level, and so hide what generators leave in them.
 
         Yields:
-            ``[n, 1 + patches, width]``, of the same dtype.
+            ``[n, 1 + patches, width]``, of the weights' dtype.
         """
-        x = self.conv1(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1) + self.positional_embedding
-        x = self.ln_pre(x)
+        dtype = self.conv1.weight.dtype
+        x = functional.conv2d(pixels, self.conv1.weight.float(), stride=self.patch_size)
+        x = x.flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_embedding.float().expand(len(x), 1, -1), x], dim=1)
+        x = self.ln_pre((x + self.positional_embedding.float()).to(dtype))
         for block in self.transformer["resblocks"].children():
             x = block(x)
             yield x

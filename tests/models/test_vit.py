@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -73,6 +74,25 @@ def test_bfloat16_is_near(theirs: nn.Module) -> None:
     near = tower(ours).to(torch.device("cpu"), torch.bfloat16).features(views(4))
     assert near.dtype == np.float32
     assert 0 < np.abs(near - exact).max() < 0.1
+
+
+def test_pixels_are_not_rounded_to_bfloat16(theirs: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of bfloat16 is up to a grey level of a normalised pixel."""
+    seen = []
+    real = torch.nn.functional.conv2d
+
+    def conv2d(pixels: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        seen.append(pixels)
+        return real(pixels, *rest, **options)
+
+    monkeypatch.setattr("aidetect.detector.models.vit.functional.conv2d", conv2d)
+    ours = plain(theirs, 32)
+    assert ours is not None
+    near = tower(ours).to(torch.device("cpu"), torch.bfloat16)
+    assert {tokens.dtype for tokens in near._blocks(views(1))} == {torch.bfloat16}
+    (pixels,) = [pixels for pixels in seen if pixels.shape[-1] == 32][-1:]
+    assert pixels.dtype == torch.float32
+    assert np.array_equal(np.rint((pixels[0].permute(1, 2, 0).numpy() * 0.25 + 0.5) * 255), views(1)[0])
 
 
 class Other(nn.Module):
