@@ -7,9 +7,11 @@ import enum
 import functools
 import os
 import secrets
+import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -191,6 +193,15 @@ def load_detector(model: str | None, device: str, mode: str, **options: Any) -> 
     given = {name: value for name, value in options.items() if value is not None}
     with errors_for_people():
         return Detector.load(model or DEFAULT_MODEL, device, mode, **given)
+
+
+def report_head(detector: Any, started: datetime) -> dict[str, Any]:
+    """What every report begins with, but for the number of the schema, which is of scan's reports."""
+    from aidetect.detector.audit.report import header
+
+    head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
+    del head["schema"]
+    return head
 
 
 @contextlib.contextmanager

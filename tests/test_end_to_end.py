@@ -123,10 +123,14 @@ def test_prove_notices_a_difference(pictures: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_same_picture_scores_the_same_in_any_company(pictures: Path) -> None:
-    names = [str(pictures / name) for name in ("drawn.jpg", "large.png")]
-    together = Detector.load(device="cpu", batch_size=5).score(names)
-    backwards = Detector.load(device="cpu", batch_size=3).score(names[::-1])[::-1]
-    for one, other in zip(together, backwards, strict=True):
+    names = [str(pictures / name) for name in ("large.png", "drawn.jpg", "drawn.gif", "moving.webp")]
+    detector = Detector.load(device="cpu", batch_size=5)
+    together = detector.score(names)
+    detector.batch_size = 3
+    backwards = detector.score(names[::-1])[::-1]
+    detector.batch_size = 1
+    alone = [detector.score([name])[0] for name in names[:2]]
+    for one, other in [*zip(together, backwards, strict=True), *zip(together, alone, strict=False)]:
         assert one.logit == pytest.approx(other.logit, abs=1e-4)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from ..common import (
     model_options,
     picture_options,
     progress_bar,
+    report_head,
     say,
     utf8_output,
 )
@@ -279,10 +279,7 @@ def _score(
 
 
 def _head(detector: Any, started: datetime, conditions: Sequence[str], limit: int | None) -> dict[str, Any]:
-    from aidetect.detector.audit.report import header
-
-    head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
-    del head["schema"]  # the schema of scan's reports
+    head = report_head(detector, started)
     return {"kind": "evaluation", **head, "asked": {"conditions": list(conditions), "limit": limit}}
 
 

@@ -123,9 +123,6 @@ def explain(image: str, **options: Any) -> None:
             raise SystemExit(int(ExitCode.UNREADABLE)) from None
         except MemoryError:
             raise CommandError("not enough memory to explain this image") from None
-        except KeyboardInterrupt:
-            say("aidetect: interrupted")
-            raise SystemExit(int(ExitCode.INTERRUPTED)) from None
     utf8_output()
     if options["format_"] == "json":
         click.echo(json.dumps(as_dict(findings, started), indent=2, ensure_ascii=False))

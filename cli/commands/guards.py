@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -24,6 +22,7 @@ from ..common import (
     model_options,
     picture_options,
     progress_bar,
+    report_head,
     say,
     table_or_json,
     utf8_output,
@@ -96,7 +95,6 @@ def guards(**options: Any) -> None:
 
 
 def _run(options: dict[str, Any]) -> ExitCode:
-    from aidetect.detector.audit.report import header
     from aidetect.detector.training.guards import look, measure
     from aidetect.detector.training.scoring import choose, pictures
     from aidetect.detector.versions import tool
@@ -126,8 +124,7 @@ def _run(options: dict[str, Any]) -> ExitCode:
 
             measured = measure(looks, show)
         if detector is not None:
-            head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
-            del head["schema"]  # the schema of scan's reports
+            head = report_head(detector, started)
             readable = set(looks.examples)
             drifts = _drift(detector, [p for p in found if readable.issuperset(p)], options, errors)
     report = {

@@ -159,7 +159,7 @@ def _train(
     from aidetect.detector.models.model import load_card_tower, tower_reference
     from aidetect.detector.training.base import COMPONENTS, Joined, write_base
     from aidetect.detector.training.crossfit import in_fit
-    from aidetect.detector.training.features import FeatureCache, extract
+    from aidetect.detector.training.features import FeatureCache, extract, wanted
     from aidetect.detector.training.modelfolder import write_model
     from aidetect.detector.training.recipe import Recipe
     from aidetect.detector.training.train import fit_model
@@ -180,8 +180,7 @@ def _train(
 
     # Of pictures that the base has, only copies that it does not have are added.
     known = {(base.examples[s.example].picture, s.copy) for s in base.samples} if base else set()
-    total = sum((e.picture, copy) not in known for e in examples for copy in e.wanted(copies))
-    with progress_bar(total, quiet, " copies") as bar:
+    with progress_bar(len(wanted(examples, copies, known)), quiet, " copies") as bar:
 
         def advance(done: int) -> None:
             bar.update(done - bar.n)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..common import visible
+from ..common import report_head, visible
+from .writers import duration, percent
 
 if TYPE_CHECKING:
     from aidetect.detector.explain.influence import Influence
@@ -51,13 +50,10 @@ def as_dict(findings: Findings, started: datetime) -> dict[str, Any]:
     Args:
         started: when the command began.
     """
-    from aidetect.detector.audit.report import header
     from aidetect.detector.record import printable
 
     detector, record, content = findings.detector, findings.record, findings.content
-    head = header(detector, started, shlex.join(["aidetect", *sys.argv[1:]]))
-    del head["schema"]  # the schema of a scan's report
-    return head | {
+    return report_head(detector, started) | {
         "summary": heading(record),
         "record": record.to_dict(),
         "at": findings.at,
@@ -73,7 +69,7 @@ def lines(findings: Findings) -> Iterator[str]:
     """The findings in words."""
     detector, record = findings.detector, findings.record
     limits = detector.thresholds
-    moment = "" if findings.at is None else f", frame at {_duration(findings.at)}"
+    moment = "" if findings.at is None else f", frame at {duration(findings.at)}"
     yield f"{visible(record.input)}  ({size(record)}{moment})"
     yield ""
     if findings.clip is not None:
@@ -81,7 +77,7 @@ def lines(findings: Findings) -> Iterator[str]:
     yield heading(record)
     yield from _wrapped(
         "This assumes that half of all images are AI-generated. If fewer are, the probability is lower. "
-        f"Verdict: {record.verdict} (ai from {_percent(limits.ai)}, real below {_percent(limits.real)})."
+        f"Verdict: {record.verdict} (ai from {percent(limits.ai)}, real below {percent(limits.real)})."
     )
     if record.generators is not None:
         yield from _wrapped(_generators(detector, record))
@@ -106,23 +102,17 @@ def lines(findings: Findings) -> Iterator[str]:
 def _of_clip(record: Record) -> Iterator[str]:
     """The score of a whole clip, and of each of its frames."""
     clip = cast("dict[str, Any]", record.clip)
-    yield f"The clip: {_percent(cast(float, record.probability))}, {record.verdict}"
+    yield f"The clip: {percent(cast(float, record.probability))}, {record.verdict}"
     for one in clip["frames"]:
-        scores = f"{one['logit']:+6.2f}  {_percent(one['probability']):>6}  {one['verdict']}"
-        yield f"  {_duration(one['time']):>8}  {scores}"
+        scores = f"{one['logit']:+6.2f}  {percent(one['probability']):>6}  {one['verdict']}"
+        yield f"  {duration(one['time']):>8}  {scores}"
     yield from _wrapped(f"{clip['note']} What follows is about one frame.")
     yield ""
 
 
-def _duration(seconds: float) -> str:
-    from ..formats.writers import duration
-
-    return duration(seconds)
-
-
 def heading(record: Record) -> str:
     """The verdict and the probability."""
-    number = _percent(cast(float, record.probability))
+    number = percent(cast(float, record.probability))
     more = "" if record.verdict == "ai" else " likely to be AI-generated"
     return f"{_WORDS[str(record.verdict)]}: {number}{more}"
 
@@ -134,7 +124,7 @@ def size(record: Record) -> str:
 
 
 def _generators(detector: Any, record: Record) -> str:
-    found = [f"{visible(name)}{_TIE}{_percent(value)}" for name, value in (record.generators or {}).items()]
+    found = [f"{visible(name)}{_TIE}{percent(value)}" for name, value in (record.generators or {}).items()]
     right = detector.model.card.data.get("attribution", {}).get("top_1", {}).get("value")
     note = "" if right is None else f", right for {right:.0%} of AI images"
     names = ", ".join(found) or "none stands out"
@@ -182,7 +172,7 @@ def _stability(record: Record) -> Iterator[str]:
 
 
 def _copy(name: str, logit: Any, probability: Any, verdict: Any) -> str:
-    return f"  {name:<24} {logit:+6.2f}  {_percent(probability):>6}  {verdict}"
+    return f"  {name:<24} {logit:+6.2f}  {percent(probability):>6}  {verdict}"
 
 
 def _error_rates(findings: Findings) -> Iterator[str]:
@@ -246,12 +236,6 @@ def _heat_map(findings: Findings) -> Iterator[str]:
             f"whole view {each.logit:+.2f} = patches {patches:+.2f} (mapped), "
             f"class token {token:+.2f}, bias {bias:+.2f} (neither can be mapped)"
         )
-
-
-def _percent(probability: float) -> str:
-    from ..formats.writers import percent  # here, because it imports torch, and help must be fast
-
-    return percent(probability)
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:

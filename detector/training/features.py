@@ -187,6 +187,23 @@ def training_views(
     return views
 
 
+def wanted(
+    examples: Sequence[Example], copies: Sequence[int], known: Collection[tuple[str, int]] = ()
+) -> list[tuple[int, int]]:
+    """Which copies of which examples `extract` makes: numbers of the copy and of the example.
+
+    Args:
+        copies: as for `extract`.
+        known: pictures and numbers of copies whose features are elsewhere: they are left out.
+    """
+    return [
+        (copy, index)
+        for index, example in enumerate(examples)
+        for copy in example.wanted(copies)
+        if (example.picture, copy) not in known
+    ]
+
+
 def extract(
     examples: Sequence[Example],
     copies: Sequence[int],
@@ -204,7 +221,7 @@ def extract(
     Args:
         copies: numbers of the copies wanted of each example; 0 is the clean one. An example's own ``copies``
             may allow fewer; one that is laundered already is wanted as the copy that it is.
-        known: pictures and numbers of copies whose features are elsewhere: they are left out.
+        known: as for `wanted`.
         on_progress: called with the number of (example, copy) pairs done.
         on_error: called for pictures that cannot be read; they are left out.
 
@@ -216,13 +233,7 @@ def extract(
     size, interpolation = tower.preprocess.size, tower.preprocess.interpolation
     found: dict[tuple[int, int], list[tuple[str, str]]] = {}
     todo = []
-    wanted = [
-        (copy, index)
-        for index, example in enumerate(examples)
-        for copy in example.wanted(copies)
-        if (example.picture, copy) not in known
-    ]
-    for copy, index in sorted(wanted):
+    for copy, index in sorted(wanted(examples, copies, known)):
         example = examples[index]
         asked = request(example, copy, tag)
         pairs = cache.known(asked)

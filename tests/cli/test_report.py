@@ -364,7 +364,7 @@ def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, data: bytes) -
     result = run(tmp_path / "x")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "report of this version, or is damaged" in result.stderr
+    assert "is not a JSON, JSON Lines or Parquet report of this version, or is damaged" in result.stderr
 
 
 @given(data=st.data())

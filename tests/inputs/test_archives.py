@@ -229,7 +229,7 @@ def test_a_zip_that_was_streamed_and_cut_off(tmp_path: Path) -> None:
             return len(data)
 
     pipe = Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in FILES:
             archive.writestr(name, data)
     path = put(tmp_path, "a.zip", pipe.data[: pipe.data.index(b"PK\1\2")])

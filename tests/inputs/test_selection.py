@@ -37,7 +37,7 @@ def test_limit_draws_no_more_than_it_takes() -> None:
             drawn.append(source.name)
             yield source
 
-    assert choose(listing(), limit=3) == ["0", "1", "2"]  # type: ignore[arg-type]
+    assert choose(listing(), limit=3) == ["0", "1", "2"]
     assert drawn == ["0", "1", "2"]
 
 

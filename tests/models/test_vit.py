@@ -108,7 +108,7 @@ class Other(nn.Module):
         return getattr(super().__getattr__("inner"), name)
 
     def state_dict(self, *args: object, **options: object) -> dict[str, torch.Tensor]:
-        return self.inner.state_dict()  # type: ignore[no-any-return]
+        return self.inner.state_dict()
 
     def forward_intermediates(self, pixels: torch.Tensor, **options: bool) -> dict[str, list[torch.Tensor]]:
         return self.inner.forward_intermediates(-pixels, **options)  # type: ignore[no-any-return, operator]
