@@ -19,8 +19,6 @@ from aidetect.detector.audit import clipproof
 from aidetect.detector.clips import reader
 from aidetect.detector.evidence.evidence import find_evidence
 
-pytest.importorskip("av")
-
 
 @pytest.fixture
 def prove(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., Result]:

@@ -130,7 +130,6 @@ def test_index_and_output_file(run: Run, folders: tuple[Path, Path], tmp_path: P
 
 
 def test_plots(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     ai, real = folders
     result = run("--ai", ai, "--real", real, "--condition", "clean", "--plots", tmp_path / "plots", "-q")
     assert result.exit_code == 0, result.output

@@ -25,7 +25,6 @@ from aidetect.detector.inputs.source import Source
 from aidetect.detector.pending import Extras
 from aidetect.detector.record import Record
 
-pytest.importorskip("av")
 CLIP = clip("h264.mp4", pictures(4, 8, shots=2), rate=8, container_options={"movflags": "faststart"})
 
 

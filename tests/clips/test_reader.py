@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from conftest import encode, shapes
@@ -26,7 +27,6 @@ from aidetect.detector.clips.sampling import Sampling
 from aidetect.detector.clips.shots import Sorter
 from aidetect.detector.errors import InputError
 
-av = pytest.importorskip("av")
 SECONDS, RATE = 6, 8
 CONTAINERS = {"mp4": "MP4", "mov": "MOV", "webm": "WebM", "mkv": "MKV", "avi": "AVI"}
 

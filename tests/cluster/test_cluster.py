@@ -24,7 +24,6 @@ import pytest
 from bucket import s3_server
 from conftest import encode, noise, shapes, wait_until
 
-pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 

@@ -9,13 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import signing
 from click.testing import CliRunner
 from conftest import encode, shapes
-
-pytest.importorskip("c2pa")
-pytest.importorskip("cryptography")
-
-import signing
 
 from aidetect.cli.main import main
 from aidetect.detector.errors import AidetectError

@@ -202,7 +202,6 @@ def test_times_of_equal_pictures_add_up() -> None:
 
 
 def jxl(rgb: np.ndarray, **options: Any) -> bytes:
-    pytest.importorskip("pillow_jxl")
     return encode(rgb, "JXL", **options)
 
 

@@ -242,7 +242,6 @@ def test_an_explanation_is_of_the_picture_turned_back(model: Model) -> None:
 
 
 def test_an_explained_frame_of_a_clip_is_turned_back_too(model: Model) -> None:
-    pytest.importorskip("av")
     from drawnclips import clip
 
     rgb = landscape(160, 96, 11)

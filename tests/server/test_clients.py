@@ -245,7 +245,6 @@ print(parsed.model_dump_json())
 
 
 def test_the_video_model_of_sightengine_async(theirs: Running, folder: Path, tiny_detector: Detector) -> None:
-    pytest.importorskip("av")
     from drawnclips import clip, pictures
 
     (folder / "clip.mp4").write_bytes(clip("h264.mp4", pictures(3, 8), rate=8))

@@ -213,7 +213,6 @@ def post_clip(running: Running, data: bytes, path: str = "video/check-sync", **f
 
 @pytest.fixture(scope="module")
 def clip() -> bytes:
-    pytest.importorskip("av")
     from drawnclips import clip, pictures
 
     return clip("h264.mp4", pictures(3, 8), rate=8)

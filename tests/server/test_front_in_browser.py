@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import playwright.sync_api
 import pytest
 from conftest import encode, noise, png_chunk, shapes
 from jsonschema import Draft202012Validator
@@ -27,7 +28,6 @@ from aidetect.cli.formats.writers import percent, schema_text
 from aidetect.cli.server.auth import Credentials
 from aidetect.detector.detector import Detector
 
-playwright = pytest.importorskip("playwright.sync_api")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on the PATH")
 AXE = os.environ.get("AIDETECT_AXE")
@@ -82,7 +82,7 @@ class Open:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
+    with playwright.sync_api.sync_playwright() as started:
         found = started.chromium.launch(executable_path=BROWSER, args=_FLAGS)
         yield found
         found.close()
