@@ -329,7 +329,9 @@ def test_slow_and_endless_headers(running: Running, monkeypatch: pytest.MonkeyPa
     with within(4):
         assert raw(running, b"GET / HTTP/1.1\r\nHost: loc") == b""
         assert raw(running, b"") == b""
-        assert raw(running, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000).startswith(b"HTTP/1.1 400")
+        # Hardly more than is read: a connection that is closed with bytes unread may lose its reply.
+        endless = b"X: y\r\n" * (run._HEADER_BYTES // 6 + 1)
+        assert raw(running, b"GET / HTTP/1.1\r\n" + endless).startswith(b"HTTP/1.1 400")
     assert check(running).status_code == 200
 
 
