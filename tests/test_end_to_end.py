@@ -122,6 +122,7 @@ def test_prove_notices_a_difference(pictures: Path, monkeypatch: pytest.MonkeyPa
     assert not copies["one bit changed"].equal
 
 
+@pytest.mark.slow
 def test_the_same_picture_scores_the_same_in_any_company(pictures: Path) -> None:
     names = [str(pictures / name) for name in ("large.png", "drawn.jpg", "drawn.gif", "moving.webp")]
     detector = Detector.load(device="cpu", batch_size=5)
