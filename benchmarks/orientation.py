@@ -1,35 +1,38 @@
 """Fit a model's judge of orientation, measure it on unseen repositories, and add it to the model.
 
     python benchmarks/orientation.py --base aidetect-2 --restored originals [--scores 100] [--write]
+    python benchmarks/orientation.py --base my-model --like aidetect-2
 
 Takes some restored pictures of each repository, turns them as their EXIF tag says (for the truth alone: a
 scan never reads it), and computes the features of their whole view stored in all four ways. A linear probe
 learns the quarter turns. `--scores` also scores pictures of one fold all four ways, as whole files, with the
 judge fitted on the other folds and without it. Features are kept in a file, so a run can be interrupted.
-`--write` fits on everything, and puts the judge into the folder and the card of the model.
+`--write` fits on everything, and puts the judge into the folder and the card of the model. `--like` takes
+the judge of another model: it is fitted for a tower, so it suits every model of that tower.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import io
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from refresh_card import write
+from refresh_card import refresh, write
 
 from aidetect.detector.detector import Detector
 from aidetect.detector.errors import InputError
 from aidetect.detector.images.pixels import decode
 from aidetect.detector.images.views import ViewPlan, whole_view
-from aidetect.detector.models.model import Card, Model, load_model
+from aidetect.detector.models.model import Card, Model, load_model, read_model_card
 from aidetect.detector.models.orientation import NAMES, Orientation
 from aidetect.detector.models.probe import ClassProbe, write_tensors
 from aidetect.detector.training.familyfit import fit_classes
@@ -224,11 +227,28 @@ def _ways(detector: Detector, picture: Picture) -> Iterator[float]:
         yield record.logit
 
 
+def take(other: Card, card: Card) -> None:
+    """Give a model the judge of another one with the same tower."""
+    if other.data["tower"]["sha256"] != card.data["tower"]["sha256"]:
+        raise SystemExit(f"{other.name} and {card.name} have different towers")
+    shutil.copyfile(other.folder / FILE, card.folder / FILE)
+    enter(card, other.data["orientation"])
+
+
+def enter(card: Card, entry: dict[str, Any]) -> None:
+    """Write the judge's entry into a model's card, and the card for people."""
+    write(card.folder, {**card.data, "orientation": entry, "files": {**card.data["files"], FILE: ""}})
+    refresh(card.folder)
+
+
 def main() -> None:
     """Fit, print, and write on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--base", required=True, help="the model")
-    parser.add_argument("--restored", type=Path, required=True, help="folder of restored originals")
+    parser.add_argument("--like", help="a model with the same tower, whose judge is taken")
+    parser.add_argument(
+        "--restored", type=Path, default=Path("originals"), help="folder of restored originals"
+    )
     parser.add_argument("--each", type=int, default=8, help="pictures of a repository and class, at most")
     parser.add_argument("--most", type=int, help="pictures in all, at most")
     parser.add_argument("--limits", type=float, nargs=2, default=(0.6, 0.9), help="see Orientation")
@@ -238,6 +258,9 @@ def main() -> None:
     arguments = parser.parse_args()
     from aidetect.detector.models.device import choose
 
+    if arguments.like:
+        take(read_model_card(arguments.like), read_model_card(arguments.base))
+        return
     device = choose()
     model = load_model(arguments.base, device.dtype)
     model.tower.to(torch.device(device.name), device.dtype)
@@ -281,8 +304,7 @@ def main() -> None:
             **dict(zip(("upright", "turned"), arguments.limits, strict=True)),
             "measured": measured,
         }
-        files = {**model.card.data["files"], FILE: hashlib.sha256((folder / FILE).read_bytes()).hexdigest()}
-        write(folder, {**model.card.data, "orientation": entry, "files": files})
+        enter(model.card, entry)
 
 
 if __name__ == "__main__":

@@ -165,8 +165,11 @@ def _train(
     from aidetect.detector.training.train import fit_model
 
     start = time.monotonic()
-    base, reference, given = _base(options["base"]) if options["base"] else (None, None, {})
-    reference = reference or tower_reference(tower_name or "clip-vit-b-16-openai")
+    base, base_card, given = _base(options["base"]) if options["base"] else (None, None, {})
+    if base_card is not None:
+        reference = base_card.data["tower"]
+    else:
+        reference = tower_reference(tower_name or "clip-vit-b-16-openai")
     tower = load_card_tower(reference, output.parent)
     device = choose(options["device"])
     tower.to(torch.device(device.name), getattr(torch, options["dtype"]))
@@ -214,8 +217,12 @@ def _train(
     recipe = Recipe(**given)
     fitted = fit_model(examples, samples, vectors, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
+    judge = None
     if base is not None:
         details["base"] = {"name": options["base"], "views": len(base.samples), "examples_added": added}
+        if "orientation" in base_card.data:
+            details["orientation"] = base_card.data["orientation"]
+            judge = base_card.folder / details["orientation"]["file"]
 
     def ship(path: Path) -> None:
         tell("reducing the training features")
@@ -225,7 +232,7 @@ def _train(
         write_base(path, examples, shipped, vectors, fitted.used, COMPONENTS)
 
     whole = {**reference, "sha256": tower.sha256}
-    card = write_model(output, fitted, whole, details, ship if options["extendable"] else None)
+    card = write_model(output, fitted, whole, details, ship if options["extendable"] else None, judge)
     tell("scoring the self-test picture")
     add_selftest(output)
     cache.close()
@@ -241,9 +248,9 @@ def _train(
     )
 
 
-def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
-    """An installed model's training features (with hashes checked), its card's ``tower``, and the entries of
-    its recipe that say which features it kept.
+def _base(name: str) -> tuple[Any, Any, dict[str, Any]]:
+    """An installed model's training features (with hashes checked), its card, and the entries of its recipe
+    that say which features it kept.
     """
     from aidetect.detector.errors import ModelError
     from aidetect.detector.models.model import read_model_card, verify_model
@@ -258,4 +265,4 @@ def _base(name: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
         kept = {name: tuple(recipe[name]) for name in ("class_blocks", "mean_blocks")}
     except KeyError as error:
         raise ModelError(f"the card of {card.name} lacks {error}, so it cannot be extended") from None
-    return read_base(card.folder / FILE), dict(card.data["tower"]), kept
+    return read_base(card.folder / FILE), card, kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ def write_model(
     tower_card: Mapping[str, Any],
     details: Mapping[str, Any],
     base: Callable[[Path], None] | None = None,
+    judge: Path | None = None,
 ) -> Path:
     """Write a model folder: probe tensors, held-out scores, ``MODEL_CARD.md``, plots, and the card.
 
@@ -41,6 +43,8 @@ def write_model(
         tower_card: the card's ``tower`` object.
         details: further entries of the card.
         base: what writes the training features to a path, for a model that others can extend.
+        judge: file of another model's judge of orientation, to be copied. It is fitted for a tower, so it
+            suits every model of that tower. ``details`` holds its entry, ``orientation``.
 
     Returns:
         The card's path.
@@ -71,6 +75,9 @@ def write_model(
     if base is not None:
         base(folder / BASE_FILE)
         written.append(folder / BASE_FILE)
+    if judge is not None:
+        shutil.copyfile(judge, folder / judge.name)
+        written.append(folder / judge.name)
     card["files"] = {path.name: file_sha256(path) for path in written}
     path = folder / MODEL_CARD
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -15,6 +15,9 @@ from conftest import encode, noise
 
 from aidetect.cli.main import main
 from aidetect.detector.errors import ModelError
+from aidetect.detector.models.model import read_model_card
+from aidetect.detector.models.orientation import NAMES, load_orientation
+from aidetect.detector.models.probe import write_tensors
 from aidetect.detector.training.base import FILE, Joined, read_base, write_base
 from aidetect.detector.training.dataset import Example
 from aidetect.detector.training.features import Sample
@@ -140,6 +143,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
+def give_judge(folder: Path) -> None:
+    """Give a model a judge of orientation that takes every picture for upright."""
+    card = json.loads((folder / "model.json").read_text())
+    path = folder / "orientation.safetensors"
+    weight = np.zeros((len(NAMES), card["probe"]["length"]), np.float32)
+    write_tensors(path, {"weight": weight, "bias": np.array([9, 0, 0, 0], np.float32)})
+    names = ("upright_at_once", "upright_turned", "turned_back")
+    measured = {"pictures": 8, "owners": 2, **dict.fromkeys(names, 0.5)}
+    card["orientation"] = {"file": path.name, "upright": 0.6, "turned": 0.9, "measured": measured}
+    card["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(card))
+
+
 def test_a_model_is_extended_by_a_new_generator(
     pictures: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +171,7 @@ def test_a_model_is_extended_by_a_new_generator(
     modes = {path.name: oct(path.stat().st_mode) for path in (tmp_path / "first").iterdir()}
     assert set(modes.values()) == {modes["model.json"]}, "whoever may read the card may read the model"
     (tmp_path / "f.sqlite").unlink()
+    give_judge(tmp_path / "first")
     known = ("--ai", pictures / "ai")  # the base has these: nothing is added
     words = ("--base", "first", *known, "--ai", pictures / "new", "-o", tmp_path / "second", "--folds", 2)
     second = run(*words, "--cache", tmp_path / "g.sqlite")
@@ -163,6 +180,14 @@ def test_a_model_is_extended_by_a_new_generator(
     assert card["base"]["name"] == "first"
     assert card["base"]["examples_added"] == 24
     assert card["training"]["groups"] == 9
+    length = int(card["probe"]["length"])
+    judges = [
+        load_orientation(tmp_path / name, read_model_card(str(tmp_path / name)).data, length)
+        for name in ("first", "second")
+    ]
+    assert judges[0] is not None and judges[1] is not None, "turned pictures are still turned back"
+    assert np.array_equal(judges[0].probe.weight, judges[1].probe.weight)
+    assert "turned back" in (tmp_path / "second" / "MODEL_CARD.md").read_text()
     assert card["recipe"]["class_blocks"] == first_card["recipe"]["class_blocks"]
     found = {}
     for name in ("first", "second"):
