@@ -218,7 +218,7 @@ def _train(
     fitted = fit_model(examples, samples, vectors, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
     judge = None
-    if base is not None:
+    if base is not None and base_card is not None:
         details["base"] = {"name": options["base"], "views": len(base.samples), "examples_added": added}
         if "orientation" in base_card.data:
             details["orientation"] = base_card.data["orientation"]
