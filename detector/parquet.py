@@ -210,6 +210,20 @@ class RecordFile:
         self._writer.add_key_value_metadata(found)
 
 
+def opened(source: IO[bytes]) -> Any:
+    """A Parquet file as `pyarrow.parquet.ParquetFile`, read by the calling thread alone.
+
+    Arrow's own threads may still hold buffers of a Python file when the interpreter ends, and then the
+    process aborts (apache/arrow issues 34314 and 50482). So nothing is read ahead; give its methods
+    ``use_threads=False``.
+
+    Raises:
+        AidetectError: pyarrow is not installed.
+        OSError, pyarrow.ArrowInvalid: it is no Parquet file. Both are a `ValueError` or an `OSError`.
+    """
+    return arrow().parquet.ParquetFile(source, pre_buffer=False)
+
+
 def read_metadata(source: IO[bytes]) -> dict[bytes, bytes]:
     """The metadata of a Parquet file.
 
@@ -217,7 +231,7 @@ def read_metadata(source: IO[bytes]) -> dict[bytes, bytes]:
         AidetectError: pyarrow is not installed.
         OSError, pyarrow.ArrowInvalid: it is no Parquet file. Both are a `ValueError` or an `OSError`.
     """
-    found: dict[bytes, bytes] = arrow().parquet.ParquetFile(source).metadata.metadata or {}
+    found: dict[bytes, bytes] = opened(source).metadata.metadata or {}
     return found
 
 
@@ -230,8 +244,7 @@ def read_rows(source: IO[bytes]) -> Iterator[dict[str, Any]]:
     """
     names = [name for name, _, _ in _PLAIN]
     names += ["model", "warnings", "views", "generators", "evidence", "stability", "more"]
-    file = arrow().parquet.ParquetFile(source)
-    for batch in file.iter_batches(batch_size=1024, columns=names):
+    for batch in opened(source).iter_batches(batch_size=1024, columns=names, use_threads=False):
         yield from map(from_row, batch.to_pylist())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from aidetect.cli.main import main
 from aidetect.detector.cluster.parts import Done, Parts, key, part_schema
 from aidetect.detector.errors import AidetectError
-from aidetect.detector.parquet import to_row
+from aidetect.detector.parquet import opened, read_rows, to_row
 from aidetect.detector.record import Record
 
 HEAD: dict[str, Any] = {
@@ -53,6 +55,28 @@ def row(name: str, size: int, version: str | None, **fields: Any) -> dict[str, A
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, part_schema()), path)
+
+
+class Watched(io.BytesIO):
+    """Bytes that note which threads read them."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.readers: set[int] = set()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.readers.add(threading.get_ident())
+        return super().read(size)
+
+
+def test_parts_are_read_by_the_calling_thread_alone(tmp_path: Path) -> None:
+    # Other threads may still hold what they read when the interpreter ends; then the process aborts.
+    write(tmp_path / "x.parquet", [row(str(number), 1, None) for number in range(50)])
+    data = (tmp_path / "x.parquet").read_bytes()
+    one, other = Watched(data), Watched(data)
+    assert opened(one).read(columns=["input", "status"], use_threads=False).num_rows == 50
+    assert len(list(read_rows(other))) == 50
+    assert one.readers == other.readers == {threading.get_ident()}
 
 
 def test_a_run_is_continued_with_what_whole_parts_hold(tmp_path: Path) -> None:
