@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from aidetect.detector.training.features import FeatureCache
 from aidetect.detector.training.fit import group_folds
 from aidetect.detector.training.heldout import read_held_out
 from aidetect.detector.training.metrics import roc_auc, tpr_at_fpr
+from aidetect.detector.training.modelfolder import take_judge
 from aidetect.detector.training.scoring import Scored
 
 FILE = "orientation.safetensors"
@@ -231,8 +231,10 @@ def take(other: Card, card: Card) -> None:
     """Give a model the judge of another one with the same tower."""
     if other.data["tower"]["sha256"] != card.data["tower"]["sha256"]:
         raise SystemExit(f"{other.name} and {card.name} have different towers")
-    shutil.copyfile(other.folder / FILE, card.folder / FILE)
-    enter(card, other.data["orientation"])
+    entry = take_judge(other, card.folder)
+    if entry is None:
+        raise SystemExit(f"{other.name} has no judge of orientation")
+    enter(card, entry)
 
 
 def enter(card: Card, entry: dict[str, Any]) -> None:

@@ -210,18 +210,33 @@ class RecordFile:
         self._writer.add_key_value_metadata(found)
 
 
-def opened(source: IO[bytes]) -> Any:
-    """A Parquet file as `pyarrow.parquet.ParquetFile`, read by the calling thread alone.
+def _opened(source: IO[bytes]) -> Any:
+    """A Parquet file as `pyarrow.parquet.ParquetFile`, which reads nothing ahead.
 
     Arrow's own threads may still hold buffers of a Python file when the interpreter ends, and then the
-    process aborts (apache/arrow issues 34314 and 50482). So nothing is read ahead; give its methods
-    ``use_threads=False``.
+    process aborts (apache/arrow issues 34314 and 50482). So its methods need ``use_threads=False``, too.
+    """
+    return arrow().parquet.ParquetFile(source, pre_buffer=False)
+
+
+def row_count(source: IO[bytes]) -> int:
+    """How many rows a Parquet file has.
 
     Raises:
         AidetectError: pyarrow is not installed.
         OSError, pyarrow.ArrowInvalid: it is no Parquet file. Both are a `ValueError` or an `OSError`.
     """
-    return arrow().parquet.ParquetFile(source, pre_buffer=False)
+    return int(_opened(source).metadata.num_rows)
+
+
+def read_columns(source: IO[bytes], columns: list[str]) -> Any:
+    """Some columns of a Parquet file as an Arrow table, read by the calling thread alone.
+
+    Raises:
+        AidetectError: pyarrow is not installed.
+        OSError, pyarrow.ArrowInvalid: it is no Parquet file. Both are a `ValueError` or an `OSError`.
+    """
+    return _opened(source).read(columns=columns, use_threads=False)
 
 
 def read_metadata(source: IO[bytes]) -> dict[bytes, bytes]:
@@ -231,7 +246,7 @@ def read_metadata(source: IO[bytes]) -> dict[bytes, bytes]:
         AidetectError: pyarrow is not installed.
         OSError, pyarrow.ArrowInvalid: it is no Parquet file. Both are a `ValueError` or an `OSError`.
     """
-    found: dict[bytes, bytes] = opened(source).metadata.metadata or {}
+    found: dict[bytes, bytes] = _opened(source).metadata.metadata or {}
     return found
 
 
@@ -244,7 +259,7 @@ def read_rows(source: IO[bytes]) -> Iterator[dict[str, Any]]:
     """
     names = [name for name, _, _ in _PLAIN]
     names += ["model", "warnings", "views", "generators", "evidence", "stability", "more"]
-    for batch in opened(source).iter_batches(batch_size=1024, columns=names, use_threads=False):
+    for batch in _opened(source).iter_batches(batch_size=1024, columns=names, use_threads=False):
         yield from map(from_row, batch.to_pylist())
 
 

@@ -217,12 +217,8 @@ def _train(
     recipe = Recipe(**given)
     fitted = fit_model(examples, samples, vectors, tower, recipe, tell)
     details = {**fitted.details, "dtype": options["dtype"], "unreadable": len(unreadable)}
-    judge = None
-    if base is not None and base_card is not None:
+    if base is not None:
         details["base"] = {"name": options["base"], "views": len(base.samples), "examples_added": added}
-        if "orientation" in base_card.data:
-            details["orientation"] = base_card.data["orientation"]
-            judge = base_card.folder / details["orientation"]["file"]
 
     def ship(path: Path) -> None:
         tell("reducing the training features")
@@ -232,7 +228,7 @@ def _train(
         write_base(path, examples, shipped, vectors, fitted.used, COMPONENTS)
 
     whole = {**reference, "sha256": tower.sha256}
-    card = write_model(output, fitted, whole, details, ship if options["extendable"] else None, judge)
+    card = write_model(output, fitted, whole, details, ship if options["extendable"] else None, base_card)
     tell("scoring the self-test picture")
     add_selftest(output)
     cache.close()

@@ -20,7 +20,7 @@ import numpy as np
 from ..audit.stored import HEAD_FILE, MANIFEST_FILE, SUCCESS_FILE, StoredFile
 from ..errors import AidetectError, InputError
 from ..inputs.connect import Explained
-from ..parquet import arrow, opened, schema
+from ..parquet import arrow, read_columns, row_count, schema
 from ..record import COUNTS
 
 # Parts that are opened at the same time.
@@ -150,7 +150,7 @@ class Parts:
             if path.name not in seen:
                 try:
                     with path.open() as stream:
-                        seen[path.name] = opened(stream).metadata.num_rows
+                        seen[path.name] = row_count(stream)
                 except (OSError, ValueError, InputError):  # not finished yet
                     continue
         return sum(seen.values())
@@ -171,7 +171,7 @@ class Parts:
         columns = ["input", "input_base64", "listed_bytes", "listed_version"]
         try:
             with part.open() as stream:
-                rows = opened(stream).read(columns=columns, use_threads=False).to_pylist()
+                rows = read_columns(stream, columns).to_pylist()
         except ValueError:  # pyarrow's error for a file without its end
             self._store.rm_file(part.path)
             return []
@@ -187,7 +187,7 @@ class Parts:
 
         columns = ["status", "verdict", "probability", "accepted"]
         with part.open() as stream:
-            table = opened(stream).read(columns=columns, use_threads=False)
+            table = read_columns(stream, columns)
         counts: Counter[str] = Counter(images=table.num_rows)
         for entry in pc.value_counts(table["verdict"]).to_pylist():
             counts[entry["values"] or "errors"] += entry["counts"]

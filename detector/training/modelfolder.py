@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..errors import AidetectError
 from ..models.checksum import file_sha256
-from ..models.model import CARD_SCHEMA, MODEL_CARD
+from ..models.model import CARD_SCHEMA, MODEL_CARD, Card
 from ..models.probe import probe_tensors, write_tensors
 from . import modelcard
 from .base import FILE as BASE_FILE
@@ -31,7 +30,7 @@ def write_model(
     tower_card: Mapping[str, Any],
     details: Mapping[str, Any],
     base: Callable[[Path], None] | None = None,
-    judge: Path | None = None,
+    like: Card | None = None,
 ) -> Path:
     """Write a model folder: probe tensors, held-out scores, ``MODEL_CARD.md``, plots, and the card.
 
@@ -43,8 +42,7 @@ def write_model(
         tower_card: the card's ``tower`` object.
         details: further entries of the card.
         base: what writes the training features to a path, for a model that others can extend.
-        judge: file of another model's judge of orientation, to be copied. It is fitted for a tower, so it
-            suits every model of that tower. ``details`` holds its entry, ``orientation``.
+        like: a model with the same tower, whose judge of orientation is taken if it has one.
 
     Returns:
         The card's path.
@@ -68,6 +66,9 @@ def write_model(
         **fitted.details,
         **details,
     }
+    judge = take_judge(like, folder) if like else None
+    if judge:
+        card["orientation"] = judge
     (folder / modelcard.FILE).write_text(modelcard.render(card, fitted.evaluations), encoding="utf-8")
     write_held_out(folder / HELD_OUT_FILE, fitted.scores)
     written = [folder / PROBE_FILE, folder / modelcard.FILE, folder / HELD_OUT_FILE, *_plots(fitted, folder)]
@@ -75,13 +76,24 @@ def write_model(
     if base is not None:
         base(folder / BASE_FILE)
         written.append(folder / BASE_FILE)
-    if judge is not None:
-        shutil.copyfile(judge, folder / judge.name)
-        written.append(folder / judge.name)
+    if judge:
+        written.append(folder / judge["file"])
     card["files"] = {path.name: file_sha256(path) for path in written}
     path = folder / MODEL_CARD
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def take_judge(like: Card, folder: Path) -> dict[str, Any] | None:
+    """Copy a model's judge of orientation into the folder of another model with the same tower.
+
+    Returns:
+        The entry ``orientation`` for the other model's card; ``None`` if there is no judge.
+    """
+    entry: dict[str, Any] | None = like.data.get("orientation")
+    if entry:
+        (folder / entry["file"]).write_bytes((like.folder / entry["file"]).read_bytes())
+    return entry
 
 
 def _plots(fitted: Fitted, folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from aidetect.cli.main import main
 from aidetect.detector.cluster.parts import Done, Parts, key, part_schema
 from aidetect.detector.errors import AidetectError
-from aidetect.detector.parquet import opened, read_rows, to_row
+from aidetect.detector.parquet import read_columns, read_rows, to_row
 from aidetect.detector.record import Record
 
 HEAD: dict[str, Any] = {
@@ -74,7 +74,7 @@ def test_parts_are_read_by_the_calling_thread_alone(tmp_path: Path) -> None:
     write(tmp_path / "x.parquet", [row(str(number), 1, None) for number in range(50)])
     data = (tmp_path / "x.parquet").read_bytes()
     one, other = Watched(data), Watched(data)
-    assert opened(one).read(columns=["input", "status"], use_threads=False).num_rows == 50
+    assert read_columns(one, ["input", "status"]).num_rows == 50
     assert len(list(read_rows(other))) == 50
     assert one.readers == other.readers == {threading.get_ident()}
 

@@ -112,7 +112,6 @@ def test_curl(running: Running, folder: Path, expected: float) -> None:
 
 
 def test_requests(running: Running, folder: Path, expected: float) -> None:
-    pytest.importorskip("requests")
     (folder / "client.py").write_text(local("requests", running))
     check(run([sys.executable, "client.py"], folder), expected, running)
 
