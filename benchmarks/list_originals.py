@@ -6,7 +6,8 @@
 Writes an index into the folder of restored pictures. A repository is often one series, so at most 60 reals of
 one count, and 60 AI pictures of one generator there, in the order of their hashes (see ``--reals`` and
 ``--ai``). Of an eighth of them a laundered copy is made, of half of the reals and a quarter of the AI
-pictures a smaller copy, and of a twelfth a rougher one (see `aidetect.detector.images.degrade`).
+pictures a smaller copy, and of an eighth of the reals and a twelfth of the AI pictures a rougher one (see
+`aidetect.detector.images.degrade`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def rows(
 
     Args:
         most: pictures of one series that count, by label.
-        laundered, rough: shares of the pictures of which a laundered copy and a rougher one are made.
+        laundered: share of the pictures of which a laundered copy is made.
+        rough: share of the AI pictures of which a rougher copy is made; of reals it is half as much again.
     """
     rank: Counter[tuple[str, str, str]] = Counter()
     found = []
@@ -51,7 +53,7 @@ def rows(
         also = []
         if place < SMALL[label]:
             also.append(list(SMALLER)[chance % len(SMALLER)])
-        if place < rough:
+        if place < rough * (1 if label == "ai" else 1.5):
             also.append(list(ROUGHER)[chance // 7 % len(ROUGHER)])
         cells = {"file": file_of(row), "copies": str(int(place < laundered)), "also": " ".join(also)}
         found.append({**row, **cells})
@@ -68,7 +70,9 @@ def main() -> None:
     parser.add_argument("--reals", type=int, default=60, help="reals of one repository, at most")
     parser.add_argument("--ai", type=int, default=60, help="AI pictures of one generator there, at most")
     parser.add_argument("--laundered", type=float, default=1 / 8, help="share with a laundered copy")
-    parser.add_argument("--rough", type=float, default=1 / 12, help="share with a rougher copy")
+    parser.add_argument(
+        "--rough", type=float, default=1 / 12, help="share of AI pictures with a rougher copy"
+    )
     parser.add_argument("--name", default="index-train.csv", help="of the index")
     arguments = parser.parse_args()
     with arguments.list.open(newline="", encoding="utf-8") as stream:

@@ -41,6 +41,12 @@ from ..common import (
     help="Extend this model: your pictures are added to its training features.",
 )
 @click.option(
+    "--without",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Pictures to leave out, also of the base: a CSV file with the columns repo and path.",
+)
+@click.option(
     "--tower",
     metavar="NAME|PATH",
     help="Image tower: a folder, or ARCHITECTURE:TAG from open_clip.  [default: clip-vit-b-16-openai, or the "
@@ -159,6 +165,7 @@ def _train(
     from aidetect.detector.models.model import load_card_tower, tower_reference
     from aidetect.detector.training.base import COMPONENTS, Joined, write_base
     from aidetect.detector.training.crossfit import in_fit
+    from aidetect.detector.training.dataset import read_left_out
     from aidetect.detector.training.features import FeatureCache, extract, wanted
     from aidetect.detector.training.modelfolder import write_model
     from aidetect.detector.training.recipe import Recipe
@@ -166,6 +173,10 @@ def _train(
 
     start = time.monotonic()
     base, base_card, given = _base(options["base"]) if options["base"] else (None, None, {})
+    if options["without"]:
+        left_out = read_left_out(options["without"])
+        examples = [example for example in examples if example.picture not in left_out]
+        base = base and base.without(left_out)
     if base_card is not None:
         reference = base_card.data["tower"]
     else:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from .features import Sample, Vectors
 from .fit import principal
 
 FILE = "base.safetensors"
-COMPONENTS = 368  # kept of each kind of view
+COMPONENTS = 312  # kept of each kind of view
 _BLOCK = 2048
 
 
@@ -44,6 +44,13 @@ class Base:
     samples: list[Sample]
     tensors: dict[str, np.ndarray]
     place: dict[str, tuple[str, int]]
+
+    def without(self, pictures: Collection[str]) -> Base:
+        """The same base without some pictures (see `Example.picture`)."""
+        kept = [i for i, example in enumerate(self.examples) if example.picture not in pictures]
+        number = {old: new for new, old in enumerate(kept)}
+        samples = [replace(s, example=number[s.example]) for s in self.samples if s.example in number]
+        return replace(self, examples=[self.examples[i] for i in kept], samples=samples)
 
     def rows(self, keys: Sequence[str], used: np.ndarray | None = None) -> np.ndarray:
         """Feature vectors, ``[n, length]``, dtype ``float16``, as near as the kept components come.

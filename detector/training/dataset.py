@@ -168,6 +168,26 @@ def read_index(path: Path) -> list[Example]:
     return examples
 
 
+def read_left_out(path: Path) -> set[str]:
+    """Pictures that training leaves out: identifiers (see `Example.picture`).
+
+    The file is a CSV with the columns ``repo`` (the group) and ``path`` (the original).
+
+    Raises:
+        AidetectError: the file cannot be read, or a row is incomplete.
+    """
+    found = set()
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            for number, row in enumerate(csv.DictReader(stream), start=2):
+                if not row.get("repo") or not row.get("path"):
+                    raise AidetectError(f"{path}, line {number}: needs the columns repo and path")
+                found.add(f"{row['repo']}|{row['path']}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AidetectError(f"cannot read {path}: {error}") from None
+    return found
+
+
 def _within(file: str) -> str:
     """A path of an index in the form that may be published.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,22 @@ def test_joined_vectors_keep_their_order(tmp_path: Path) -> None:
     assert np.array_equal(rows[[1, 3]], base.rows([samples[5].key, samples[0].key]))
     with pytest.raises(KeyError):
         base.rows(["unknown"])
+
+
+def test_pictures_left_out_take_their_samples_along(tmp_path: Path) -> None:
+    examples, samples, table = some(40, rank=5)
+    examples = [replace(example, original=f"{i}.png") for i, example in enumerate(examples)]
+    write_base(tmp_path / FILE, examples, samples, table, np.ones(60, bool), 8)
+    base = read_base(tmp_path / FILE)
+    fewer = base.without({"s0|0.png", "s3|10.png", "s3|unknown.png"})
+    assert [example.original for example in fewer.examples] == [
+        f"{i}.png" for i in range(40) if i not in (0, 10)
+    ]
+    kept = [s for s in base.samples if s.example not in (0, 10)]
+    assert [s.key for s in fewer.samples] == [s.key for s in kept]
+    assert [fewer.examples[s.example] for s in fewer.samples] == [base.examples[s.example] for s in kept]
+    keys = [s.key for s in kept]
+    assert np.array_equal(fewer.rows(keys), base.rows(keys))
 
 
 @pytest.mark.parametrize("damage", ["cut", "index", "missing", "used"])
@@ -202,6 +221,33 @@ def test_a_model_is_extended_by_a_new_generator(
     assert again.exit_code == 0
     hashes = [(tmp_path / name / "probe.safetensors").read_bytes() for name in ("second", "third")]
     assert hashes[0] == hashes[1], "the same command gives the same probe"
+
+
+def test_pictures_may_be_left_out(pictures: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    tower = ("--tower", tiny_model_folder.parent / "tiny-tower")
+    words = ("--ai", pictures / "ai", "--real", pictures / "real", "--folds", 2, "--cache", tmp_path / "f")
+    first = run(*words, *tower, "--extendable", "-o", tmp_path / "first")
+    assert first.exit_code == 0, first.output
+    listed = tmp_path / "wrong.csv"
+    listed.write_text("repo,path,reason\nai/ai0,ai0/3.png,a photograph\nreal/real1,real1/0.png,drawn\n")
+    second = run(*words, *tower, "--without", listed, "-o", tmp_path / "second")
+    assert second.exit_code == 0, second.output
+    new = ("--ai", pictures / "new", "--folds", 2, "--cache", tmp_path / "f")
+    third = run("--base", tmp_path / "first", *new, "--without", listed, "-o", tmp_path / "third")
+    assert third.exit_code == 0, third.output
+    names = []
+    for name in ("first", "second", "third"):
+        text = gzip.decompress((tmp_path / name / "held-out.csv.gz").read_bytes()).decode()
+        rows = list(csv.DictReader(text.splitlines()))
+        names.append({row["name"] for row in rows})
+    assert names[0] - names[1] == {"ai/ai0/ai0/3.png", "real/real1/real1/0.png"}
+    assert {name for name in names[2] if "new" not in name} == names[1]
+    listed.write_text("repo,file\nai/ai0,ai0/3.png\n")
+    result = run(*words, *tower, "--without", listed, "-o", tmp_path / "m")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        f"aidetect: error: {listed}, line 2: needs the columns repo and path"
+    ]
 
 
 def test_what_cannot_be_extended_says_so(pictures: Path, tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from conftest import encode, shapes
+from PIL import Image
 
 from aidetect.detector.errors import AidetectError
 from aidetect.detector.images.degrade import ROUGHER, SMALLER, WAYS
@@ -69,10 +70,9 @@ def test_copies_are_seen_in_the_centred_square_and_two_crops() -> None:
 # --- the list of originals ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "list_originals.py"
-    spec = importlib.util.spec_from_file_location("list_originals", path)
+def benchmark(name: str) -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -80,7 +80,8 @@ def script() -> ModuleType:
     return module
 
 
-def test_a_series_counts_at_most_so_often(script: ModuleType) -> None:
+def test_a_series_counts_at_most_so_often() -> None:
+    script = benchmark("list_originals")
     common = {"repo": "o/r", "source": "s", "format": "jpeg"}
     listed = [
         {**common, "label": label, "generator": generator, "sha256": f"{i:064x}"}
@@ -96,9 +97,29 @@ def test_a_series_counts_at_most_so_often(script: ModuleType) -> None:
     def also(name: str, ways: Mapping[str, object]) -> int:
         return sum(len(set(row["also"].split()) & set(ways)) for row in counts[name])
 
-    assert (also("camera", SMALLER), also("camera", ROUGHER)) == (6, 1)
+    assert (also("camera", SMALLER), also("camera", ROUGHER)) == (6, 2)
     assert (also("g", SMALLER), also("g", ROUGHER)) == (4, 2)
     assert found == script.rows(listed[::-1], {"real": 12, "ai": 16})
     (*others,) = script.rows(listed, {"real": 12, "ai": 16}, laundered=0, rough=0.5)
     assert {row["copies"] for row in others} == {"0"}
     assert sum(row["generator"] == "g" and len(row["also"].split()) > 1 for row in others) == 4
+    rougher = [row["label"] for row in others if set(row["also"].split()) & set(ROUGHER)]
+    assert (rougher.count("ai"), rougher.count("real")) == (8 + 8, 9)
+
+
+def test_the_same_picture_in_two_repositories_is_found(tmp_path: Path) -> None:
+    script = benchmark("same_pictures")
+    drawn = {name: shapes(300, 200, seed) for seed, name in enumerate(("one", "two", "three"))}
+    looks = []
+    for name, picture, kind in [("a", "one", "PNG"), ("b", "two", "PNG"), ("c", "one", "JPEG")]:
+        (tmp_path / name).write_bytes(encode(drawn[picture], kind))
+        looks.append(script.looks(tmp_path / name))
+    half = Image.fromarray(drawn["one"]).resize((150, 100))
+    (tmp_path / "d").write_bytes(encode(np.asarray(half), "PNG"))
+    flat = np.full((200, 300, 3), 90, np.uint8)
+    (tmp_path / "e").write_bytes(encode(flat, "PNG"))
+    looks += [script.looks(tmp_path / name) for name in ("d", "e", "e")]
+    hashes, colours = np.array([bits for bits, _ in looks]), np.array([rgb for _, rgb in looks])
+    owners = ["x", "y", "z", "y", "x", "y"]
+    assert list(script.same(owners, hashes, colours)) == [(2, 0), (3, 0)]
+    assert list(script.same(["x"] * 6, hashes, colours)) == []
