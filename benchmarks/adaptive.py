@@ -1,6 +1,6 @@
 """Fit the stages of `--views adaptive` for a model that carries its training features, and measure them.
 
-    python benchmarks/adaptive.py --base aidetect-3 [--votes votes.npz] [--write]
+    python benchmarks/adaptive.py --base aidetect-4 [--votes votes.npz] [--write]
 
 Probes are fitted on the carried features, fold by fold, so that every picture is scored by probes that never
 saw its repository. `standard` is measured by the same probes, for comparison. The carried features are

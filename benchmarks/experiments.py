@@ -1,6 +1,6 @@
 """The table of experiments behind the probe: what each choice gives on held-out repositories.
 
-    python benchmarks/experiments.py --base aidetect-3
+    python benchmarks/experiments.py --base aidetect-4
     python benchmarks/experiments.py --index ../shared/corpus/index.csv --cache features.sqlite
 
 Reads the training features that a model carries, or those that `aidetect train` has cached, and prints, for

@@ -1,6 +1,6 @@
 """Fit a model's judge of orientation, measure it on unseen repositories, and add it to the model.
 
-    python benchmarks/orientation.py --base aidetect-3 --restored originals [--scores 100] [--write]
+    python benchmarks/orientation.py --base aidetect-4 --restored originals [--scores 100] [--write]
     python benchmarks/orientation.py --base my-model --like aidetect-2
 
 Takes some restored pictures of each repository, turns them as their EXIF tag says (for the truth alone: a

@@ -130,7 +130,7 @@ def train(
     Examples:
       aidetect train --ai ./generated --real ./photos -o ./my-model
       aidetect train --index corpus/index.csv -o ./my-model --dtype bfloat16
-      aidetect train --base aidetect-3 --ai ./new-generator -o ./my-model
+      aidetect train --base aidetect-4 --ai ./new-generator -o ./my-model
       aidetect train --ai ./generated --real ./photos --extendable -o ./my-model
     """
     if options["base"] and tower:

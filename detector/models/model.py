@@ -25,7 +25,7 @@ from .thresholds import Thresholds
 from .tower import TOWER_CARD, Tower, load_tower, read_card, read_tower_card
 
 MODEL_CARD = "model.json"
-DEFAULT_MODEL = "aidetect-3"
+DEFAULT_MODEL = "aidetect-4"
 MODES = ("fast", "adaptive", "standard", "thorough")
 CARD_SCHEMA = 1
 

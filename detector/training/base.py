@@ -24,7 +24,7 @@ from .features import Sample, Vectors
 from .fit import principal
 
 FILE = "base.safetensors"
-COMPONENTS = 312  # kept of each kind of view
+COMPONENTS = 296  # kept of each kind of view
 _BLOCK = 2048
 
 

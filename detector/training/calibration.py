@@ -27,28 +27,72 @@ SMALLER_COPIES = "smaller"  # all of `degrade.SMALLER` together
 def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibration, Thresholds]:
     """Calibration and thresholds of a mode, from held-out logits; of ``adaptive`` after `fit_stages`.
 
-    Pictures count as they are, laundered, reworked and made smaller; rougher copies do not count. The ``ai``
-    threshold keeps the recipe's false positive rate in each of four conditions: clean, laundered as files,
-    laundered as cuts, made smaller. It is the highest of their thresholds (see `threshold_over_groups`).
+    Pictures count as they are, laundered, reworked and made smaller; rougher copies count for the ``ai``
+    threshold alone (see `ai_threshold`).
     """
     both = _counted(pictures, mode)
-    labels, conditions = pictures.labels[both], pictures.conditions[both]
-    groups = np.array([example.side for example in pictures.examples])[both]
+    labels = pictures.labels[both]
     share = 1.0 if mode in ("fast", "adaptive") else _share(pictures, both)
     raw = pictures.joined(Calibration(share, 1.0, 0.0), mode)[both]
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
     probability = np.array([calibration.probability(logit) for logit in raw])
-    limits = []
-    for together in (["clean"], [MIX], [CUTS], list(SMALLER)):
-        reals = np.isin(conditions, together) & (labels == 0)
-        if reals.any():
-            rate, sure = recipe.false_positive_rate, recipe.sure
-            limits.append(threshold_over_groups(probability[reals], groups[reals], rate, sure))
-    ai = max(limits)
     fakes = np.sort(probability[labels == 1])
     real = float(fakes[int(np.floor(recipe.miss_rate * len(fakes)))])
-    return calibration, Thresholds(ai=round(ai, 4), real=round(min(real, ai), 4))
+    every = pictures.joined(calibration, mode)
+    reals = np.flatnonzero((pictures.labels == 0) & ~np.isnan(every))
+    ai = ai_threshold(
+        np.array([calibration.probability(every[i]) for i in reals]),
+        pictures.conditions[reals],
+        np.array([pictures.examples[i].content for i in reals]),
+        np.array([pictures.examples[i].side for i in reals]),
+        mode,
+        recipe,
+    )
+    return calibration, Thresholds(ai=ai, real=round(min(real, ai), 4))
+
+
+def ai_threshold(
+    probabilities: np.ndarray,
+    conditions: np.ndarray,
+    contents: np.ndarray,
+    sides: np.ndarray,
+    mode: str,
+    recipe: Recipe,
+) -> float:
+    """The ``ai`` threshold of a mode, to four digits, that keeps the recipe's false positive rates.
+
+    These are one rate in each of four conditions, in most other sets of repositories (see
+    `threshold_over_groups`): clean, laundered as files, laundered as cuts, made smaller. One of each content
+    in the first two of them; and, except in ``fast``, one in each way of making a picture smaller or
+    rougher, where there are reals enough.
+
+    Args:
+        probabilities: ``[n]``, 0..1, held out, of real pictures.
+        conditions, contents: ``[n]``, name of the condition and the content of each.
+        sides: ``[n]``, owner of each (see `Example.side`).
+    """
+    limits = []
+    for together in (["clean"], [MIX], [CUTS], list(SMALLER)):
+        mine = np.isin(conditions, together)
+        if mine.any():
+            rate, sure = recipe.false_positive_rate, recipe.sure
+            limits.append(threshold_over_groups(probabilities[mine], sides[mine], rate, sure))
+    limits = [round(max(limits), 4)]
+    parts = [
+        ((conditions == condition) & (contents == content), recipe.content_rate)
+        for condition in ("clean", MIX)
+        for content in np.unique(contents)
+    ]
+    if mode != "fast":
+        parts += [(conditions == way, recipe.smaller_rate) for way in SMALLER]
+        parts += [(conditions == way, recipe.rougher_rate) for way in ROUGHER]
+    for mine, rate in parts:
+        ranked = np.sort(probabilities[mine])[::-1]
+        if len(ranked) >= recipe.enough:
+            above = np.nextafter(ranked[int(rate * len(ranked) + 1e-9)], 1)
+            limits.append(float(np.ceil(above * 1e4) / 1e4))
+    return max(limits)
 
 
 def fit_stages(pictures: Pictures, recipe: Recipe) -> Stages:

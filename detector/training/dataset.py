@@ -72,7 +72,7 @@ class Example:
         Pictures of one side are never split between fitting and testing: repositories of one owner share
         cameras, styles and pipelines.
         """
-        return self.group if self.group == self.source else self.group.partition("/")[0]
+        return owner(self.group, self.source)
 
     def wanted(self, copies: Sequence[int]) -> list[int]:
         """Which of the copies (0 is the clean one) are made of it.
@@ -82,6 +82,11 @@ class Example:
         if self.laundered:
             return [self.laundered]
         return [*(copy for copy in copies if self.copies is None or copy <= self.copies), *self.also]
+
+
+def owner(group: str, source: str) -> str:
+    """The owner of a repository called ``owner/name``, else the group (see `Example.side`)."""
+    return group if group == source else group.partition("/")[0]
 
 
 class Reader:

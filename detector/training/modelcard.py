@@ -67,6 +67,10 @@ def render(card: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> st
         "One such threshold is computed for each of "
         f"`clean`, `{MIX}`, `{CUTS}` and all smaller copies ({', '.join(f'`{name}`' for name in SMALLER)}). "
         f"At least {100 * recipe['sure']:g} % of bootstrap samples of the repositories keep the rate at it. "
+        f"Further ones keep {100 * recipe['content_rate']:g} % of each content in `clean` and `{MIX}`, and "
+        f"except in `fast` {100 * recipe['smaller_rate']:g} % in each way of making a picture smaller and "
+        f"{100 * recipe['rougher_rate']:g} % in each of the others, where there are at least "
+        f"{recipe['enough']} reals. "
         "The highest of these thresholds is used.",
         _looks(card),
         *_turns(card),

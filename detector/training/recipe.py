@@ -37,6 +37,10 @@ class Recipe:
         family_power: the same of large families of generators.
         laundered_whole, laundered_native: weight of a laundered copy beside a clean one in the fit.
         false_positive_rate: of the ``ai`` threshold, on held-out reals, clean and laundered apart.
+        smaller_rate, rougher_rate: the false positive rate that it keeps in each way of making a picture
+            smaller (`degrade.SMALLER`) or rougher (`degrade.ROUGHER`).
+        content_rate: the one that it keeps on each content, clean and laundered apart.
+        enough: reals of such a part, from which on its rate is kept.
         sure: share of other sets of repositories in which the ``ai`` threshold keeps that rate (see
             `calibration.threshold_over_groups`).
         open_first, open_second: log-odds between which ``adaptive`` goes on after its first and second stage.
@@ -63,6 +67,10 @@ class Recipe:
     laundered_whole: float = 0.5
     laundered_native: float = 0.45
     false_positive_rate: float = 0.01
+    smaller_rate: float = 0.015
+    rougher_rate: float = 0.02
+    content_rate: float = 0.02
+    enough: int = 150
     sure: float = 0.5
     open_first: tuple[float, float] = (-3.0, 4.0)
     open_second: tuple[float, float] = (-1.5, 3.0)

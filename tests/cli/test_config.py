@@ -224,7 +224,7 @@ def test_paths_are_seen_from_the_file(run: Run, place: Path, monkeypatch: pytest
         [train]
         tower = "hf-hub:some/tower"
         [evaluate]
-        model = "aidetect-3"
+        model = "aidetect-4"
         scores = ["other=scores/o.csv"]
     """
     (place / "aidetect.toml").write_text(config)
@@ -241,7 +241,7 @@ def test_paths_are_seen_from_the_file(run: Run, place: Path, monkeypatch: pytest
     assert value("scan", "from") == [str(place / "list.txt"), "-"]
     assert value("train", "ai") == [str(place / "a")]
     assert value("train", "tower") == "hf-hub:some/tower"
-    assert value("evaluate", "model") == "aidetect-3"
+    assert value("evaluate", "model") == "aidetect-4"
     assert value("evaluate", "scores") == [f"other={place / 'scores' / 'o.csv'}"]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aidetect.detector.training.calibration import threshold_over_groups
+from aidetect.detector.training.calibration import ai_threshold, threshold_over_groups
+from aidetect.detector.training.recipe import Recipe
 
 
 def share_at(probabilities: np.ndarray, threshold: float) -> float:
@@ -36,3 +37,25 @@ def test_it_is_the_same_each_time() -> None:
     rng = np.random.default_rng(2)
     found, groups = rng.random(500), np.array([str(i % 7) for i in range(500)])
     assert threshold_over_groups(found, groups, 0.05, 0.9) == threshold_over_groups(found, groups, 0.05, 0.9)
+
+
+def test_no_content_and_no_way_of_degrading_a_picture_is_above_its_rate() -> None:
+    rng = np.random.default_rng(3)
+    counts = {"clean": 4000, "half-jpeg-80": 400, "grey": 400, "bars": 60}
+    conditions = np.repeat(list(counts), list(counts.values()))
+    found, sides = 0.8 * rng.random(len(conditions)), np.array([str(i % 40) for i in range(len(conditions))])
+    contents = np.where(np.arange(len(conditions)) < 200, "face", "photo")
+    found[:10] = np.linspace(0.85, 0.89, 10)  # 5 % of the faces
+    found[np.flatnonzero(conditions == "grey")[:20]] = np.linspace(0.95, 0.99, 20)  # 5 %
+    found[np.flatnonzero(conditions == "bars")[:20]] = 0.999  # too few reals to count
+
+    def threshold(mode: str, **recipe: float) -> float:
+        return ai_threshold(found, conditions, contents, sides, mode, Recipe(**recipe))  # type: ignore[arg-type]
+
+    standard, fast = threshold("standard"), threshold("fast")
+    assert (found[conditions == "grey"] >= standard).sum() == 8
+    assert (found[conditions == "clean"] >= standard).mean() <= Recipe().false_positive_rate
+    assert (found[:200] >= fast).sum() == 4, "there only the contents count apart"
+    assert threshold("standard", rougher_rate=0.06) == fast
+    assert threshold("fast", content_rate=0.06) < fast
+    assert threshold("standard", enough=60) > 0.999
