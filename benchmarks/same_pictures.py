@@ -52,7 +52,8 @@ def same(owners: Sequence[str], hashes: np.ndarray, colours: np.ndarray) -> Iter
     for one in np.flatnonzero(spread > FLAT):
         if one in gone:
             continue
-        apart = np.bitwise_count(hashes[one + 1 :] ^ hashes[one]).sum(axis=1)
+        differ = (hashes[one + 1 :] ^ hashes[one]).view(np.uint8)
+        apart = np.unpackbits(differ, axis=1).sum(axis=1)
         for other in np.flatnonzero(apart <= BITS) + one + 1:
             if owners[one] == owners[other] or other in gone or spread[other] <= FLAT:
                 continue
