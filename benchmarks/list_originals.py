@@ -22,6 +22,7 @@ from aidetect.detector.images.degrade import ROUGHER, SMALLER
 
 COLUMNS = "file label generator source repo content path copies also".split()
 SMALL = {"real": 1 / 2, "ai": 1 / 4}
+ROUGH = {"real": 3 / 2, "ai": 1}  # times the share asked for
 
 
 def file_of(row: dict[str, str]) -> str:
@@ -53,7 +54,7 @@ def rows(
         also = []
         if place < SMALL[label]:
             also.append(list(SMALLER)[chance % len(SMALLER)])
-        if place < rough * (1 if label == "ai" else 1.5):
+        if place < rough * ROUGH[label]:
             also.append(list(ROUGHER)[chance // 7 % len(ROUGHER)])
         cells = {"file": file_of(row), "copies": str(int(place < laundered)), "also": " ".join(also)}
         found.append({**row, **cells})

@@ -1,7 +1,7 @@
 """Fit a model's judge of orientation, measure it on unseen repositories, and add it to the model.
 
     python benchmarks/orientation.py --base aidetect-4 --restored originals [--scores 100] [--write]
-    python benchmarks/orientation.py --base my-model --like aidetect-2
+    python benchmarks/orientation.py --base my-model --like aidetect-4
 
 Takes some restored pictures of each repository, turns them as their EXIF tag says (for the truth alone: a
 scan never reads it), and computes the features of their whole view stored in all four ways. A linear probe

@@ -60,8 +60,7 @@ def set_thresholds(folder: Path) -> None:
         if mode == "standard":
             drawn = found, scores
     write_plots(*drawn, folder)
-    rates = [name for name in vars(recipe) if name.endswith("_rate")]
-    names = [name for name in (*rates, "enough", "sure") if name != "miss_rate"]
+    names = ("false_positive_rate", "smaller_rate", "rougher_rate", "content_rate", "enough", "sure")
     data["recipe"] = {**data["recipe"], **{name: getattr(recipe, name) for name in names}}
     write(folder, data)
 

@@ -33,13 +33,13 @@ def calibrate(pictures: Pictures, mode: str, recipe: Recipe) -> tuple[Calibratio
     both = _counted(pictures, mode)
     labels = pictures.labels[both]
     share = 1.0 if mode in ("fast", "adaptive") else _share(pictures, both)
-    raw = pictures.joined(Calibration(share, 1.0, 0.0), mode)[both]
+    every = pictures.joined(Calibration(share, 1.0, 0.0), mode)
+    raw = every[both]
     slope, intercept = platt(raw, labels, np.ones(len(raw)))
     calibration = Calibration(share, slope, intercept)
     probability = np.array([calibration.probability(logit) for logit in raw])
     fakes = np.sort(probability[labels == 1])
     real = float(fakes[int(np.floor(recipe.miss_rate * len(fakes)))])
-    every = pictures.joined(calibration, mode)
     reals = np.flatnonzero((pictures.labels == 0) & ~np.isnan(every))
     ai = ai_threshold(
         np.array([calibration.probability(every[i]) for i in reals]),

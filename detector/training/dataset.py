@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,41 +133,36 @@ def read_index(path: Path) -> list[Example]:
         AidetectError: the file cannot be read, or a row is incomplete.
     """
     examples = []
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            for number, row in enumerate(csv.DictReader(stream), start=2):
-                label = _LABELS.get((row.get("label") or "").lower())
-                file = row.get("shard") or row.get("file")
-                if label is None or not file:
-                    raise AidetectError(f"{path}, line {number}: needs a label (ai or real) and a file")
-                counts = {name: row.get(name) or "" for name in ("copies", "laundered")}
-                for name, count in counts.items():
-                    if count and not count.isdecimal():
-                        raise AidetectError(f"{path}, line {number}: {name} is {count!r}, not a whole number")
-                also = (row.get("also") or "").split()
-                if wrong := set(also) - set(DEGRADED):
-                    raise AidetectError(f"{path}, line {number}: unknown way {min(wrong)!r} in column also")
-                generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
-                source = row.get("source") or row.get("repo") or generator
-                examples.append(
-                    Example(
-                        path=path.parent / file,
-                        member=row.get("member") or None,
-                        label=label,
-                        generator=generator,
-                        source=source,
-                        group=row.get("repo") or source,
-                        content=row.get("content") or "unknown",
-                        view=row.get("view") or "full",
-                        original=row.get("path")
-                        or "/".join(filter(None, [_within(file), row.get("member")])),
-                        copies=int(counts["copies"]) if counts["copies"] else None,
-                        laundered=int(counts["laundered"] or 0),
-                        also=tuple(DEGRADED[name] for name in also),
-                    )
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AidetectError(f"cannot read the index {path}: {error}") from None
+    for number, row in _rows(path, f"the index {path}"):
+        label = _LABELS.get((row.get("label") or "").lower())
+        file = row.get("shard") or row.get("file")
+        if label is None or not file:
+            raise AidetectError(f"{path}, line {number}: needs a label (ai or real) and a file")
+        counts = {name: row.get(name) or "" for name in ("copies", "laundered")}
+        for name, count in counts.items():
+            if count and not count.isdecimal():
+                raise AidetectError(f"{path}, line {number}: {name} is {count!r}, not a whole number")
+        also = (row.get("also") or "").split()
+        if wrong := set(also) - set(DEGRADED):
+            raise AidetectError(f"{path}, line {number}: unknown way {min(wrong)!r} in column also")
+        generator = row.get("generator") or ("unknown-ai" if label else "unknown-human")
+        source = row.get("source") or row.get("repo") or generator
+        examples.append(
+            Example(
+                path=path.parent / file,
+                member=row.get("member") or None,
+                label=label,
+                generator=generator,
+                source=source,
+                group=row.get("repo") or source,
+                content=row.get("content") or "unknown",
+                view=row.get("view") or "full",
+                original=row.get("path") or "/".join(filter(None, [_within(file), row.get("member")])),
+                copies=int(counts["copies"]) if counts["copies"] else None,
+                laundered=int(counts["laundered"] or 0),
+                also=tuple(DEGRADED[name] for name in also),
+            )
+        )
     if not examples:
         raise AidetectError(f"the index {path} lists no pictures")
     return examples
@@ -182,15 +177,27 @@ def read_left_out(path: Path) -> set[str]:
         AidetectError: the file cannot be read, or a row is incomplete.
     """
     found = set()
+    for number, row in _rows(path, str(path)):
+        if not row.get("repo") or not row.get("path"):
+            raise AidetectError(f"{path}, line {number}: needs the columns repo and path")
+        found.add(f"{row['repo']}|{row['path']}")
+    return found
+
+
+def _rows(path: Path, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file, each with the number of its line.
+
+    Args:
+        name: what the file is called in the error.
+
+    Raises:
+        AidetectError: the file cannot be read.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            for number, row in enumerate(csv.DictReader(stream), start=2):
-                if not row.get("repo") or not row.get("path"):
-                    raise AidetectError(f"{path}, line {number}: needs the columns repo and path")
-                found.add(f"{row['repo']}|{row['path']}")
+            yield from enumerate(csv.DictReader(stream), start=2)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AidetectError(f"cannot read {path}: {error}") from None
-    return found
+        raise AidetectError(f"cannot read {name}: {error}") from None
 
 
 def _within(file: str) -> str:

@@ -49,13 +49,13 @@ def test_no_content_and_no_way_of_degrading_a_picture_is_above_its_rate() -> Non
     found[np.flatnonzero(conditions == "grey")[:20]] = np.linspace(0.95, 0.99, 20)  # 5 %
     found[np.flatnonzero(conditions == "bars")[:20]] = 0.999  # too few reals to count
 
-    def threshold(mode: str, **recipe: float) -> float:
-        return ai_threshold(found, conditions, contents, sides, mode, Recipe(**recipe))  # type: ignore[arg-type]
+    def threshold(mode: str, recipe: Recipe) -> float:
+        return ai_threshold(found, conditions, contents, sides, mode, recipe)
 
-    standard, fast = threshold("standard"), threshold("fast")
+    standard, fast = threshold("standard", Recipe()), threshold("fast", Recipe())
     assert (found[conditions == "grey"] >= standard).sum() == 8
     assert (found[conditions == "clean"] >= standard).mean() <= Recipe().false_positive_rate
     assert (found[:200] >= fast).sum() == 4, "there only the contents count apart"
-    assert threshold("standard", rougher_rate=0.06) == fast
-    assert threshold("fast", content_rate=0.06) < fast
-    assert threshold("standard", enough=60) > 0.999
+    assert threshold("standard", Recipe(rougher_rate=0.06)) == fast
+    assert threshold("fast", Recipe(content_rate=0.06)) < fast
+    assert threshold("standard", Recipe(enough=60)) > 0.999
